@@ -1,1 +1,30 @@
-//! placeholder
+//! How do bytes become durable?
+//!
+//! Owns files, folders, sync, rename, locks and the space that is left: the only crate that touches `std::fs`
+//! for data. It knows nothing of what the bytes mean. Everything is the real disk; every error names the
+//! operation and the path.
+//!
+//! Start with [`File`], then [`replace_file`], which is how small files change as a whole.
+//!
+//! # Invariants
+//!
+//! - A name is durable only when its folder was synced: [`create_dir_all`], [`rename`] and [`replace_file`] do it
+//!   themselves; after [`File::create_new`] and [`remove_file`] the caller does, with [`sync_dir`], since it often
+//!   has several at once.
+//! - Nothing here retries a failed sync: after one, nobody knows what is on the disk, and the caller must stop.
+//! - Writes are at positions, never at a file's own cursor, so a file may be shared between threads.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
+mod error;
+mod file;
+mod folder;
+mod lock;
+
+pub use error::DiskError;
+pub use file::File;
+pub use folder::{
+    FolderEntry, create_dir_all, exists, free_bytes, list, read_file, remove_dir_all, remove_file, rename,
+    replace_file, sync_dir, write_file,
+};
+pub use lock::FolderLock;

@@ -1,0 +1,197 @@
+//! An open file that is read and written at positions.
+
+use std::fs;
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::buffer::spare_capacity;
+
+use crate::DiskError;
+
+/// An open file. All methods take `&self` and positions, so threads may share it.
+#[derive(Debug)]
+pub struct File {
+    inner: fs::File,
+    path: PathBuf,
+}
+
+impl File {
+    /// Makes a new file for reading and writing; it must not exist. Its name is durable after [`crate::sync_dir`].
+    pub fn create_new(path: &Path) -> Result<File, DiskError> {
+        File::with_options(path, "create", fs::OpenOptions::new().read(true).write(true).create_new(true))
+    }
+
+    /// Opens a file for reading and writing, and makes it if it does not exist.
+    pub fn open_or_create(path: &Path) -> Result<File, DiskError> {
+        File::with_options(path, "open", fs::OpenOptions::new().read(true).write(true).create(true).truncate(false))
+    }
+
+    /// Opens a file for reading and writing; it must exist.
+    pub fn open(path: &Path) -> Result<File, DiskError> {
+        File::with_options(path, "open", fs::OpenOptions::new().read(true).write(true))
+    }
+
+    /// Opens a file for reading; it must exist.
+    pub fn open_read_only(path: &Path) -> Result<File, DiskError> {
+        File::with_options(path, "open", fs::OpenOptions::new().read(true))
+    }
+
+    fn with_options(path: &Path, operation: &'static str, options: &fs::OpenOptions) -> Result<File, DiskError> {
+        let inner = options.open(path).map_err(|e| DiskError::new(operation, path, e))?;
+        Ok(File { inner, path: path.to_owned() })
+    }
+
+    /// Where the file was when it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its length in bytes.
+    pub fn len(&self) -> Result<u64, DiskError> {
+        self.inner.metadata().map(|m| m.len()).map_err(|e| self.error("read the length of", e))
+    }
+
+    /// Whether it holds no bytes.
+    pub fn is_empty(&self) -> Result<bool, DiskError> {
+        Ok(self.len()? == 0)
+    }
+
+    /// Cuts or extends (with zeros) the file to `len` bytes.
+    pub fn set_len(&self, len: u64) -> Result<(), DiskError> {
+        self.inner.set_len(len).map_err(|e| self.error("set the length of", e))
+    }
+
+    /// Fills `buffer` from `position` on; a file that ends before is an error.
+    pub fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> Result<(), DiskError> {
+        self.inner.read_exact_at(buffer, position).map_err(|e| self.error("read", e))
+    }
+
+    /// Reads up to `len` bytes from `position` on; fewer only at the file's end. The buffer is not zeroed first.
+    pub fn read_at(&self, len: usize, position: u64) -> Result<Vec<u8>, DiskError> {
+        let mut bytes = Vec::with_capacity(len);
+        self.append_at(&mut bytes, len, position)?;
+        Ok(bytes)
+    }
+
+    /// Reads up to `len` bytes from `position` on to the end of `bytes`; fewer only at the file's end.
+    pub fn append_at(&self, bytes: &mut Vec<u8>, len: usize, position: u64) -> Result<usize, DiskError> {
+        let before = bytes.len();
+        bytes.reserve_exact(len);
+        while bytes.len() - before < len {
+            let done = bytes.len() - before;
+            // The spare room may be larger than what was asked for, and then some more is read than asked.
+            match rustix::io::pread(&self.inner, spare_capacity(bytes), position + done as u64) {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(self.error("read", error.into())),
+            }
+        }
+        bytes.truncate(before + len);
+        Ok(bytes.len() - before)
+    }
+
+    /// Writes all of `bytes` at `position`.
+    pub fn write_all_at(&self, bytes: &[u8], position: u64) -> Result<(), DiskError> {
+        self.inner.write_all_at(bytes, position).map_err(|e| self.error("write", e))
+    }
+
+    /// Writes all of `chunks`, one after the other, from `position` on, in as few calls as the system allows.
+    pub fn write_all_vectored_at(&self, chunks: &[&[u8]], position: u64) -> Result<(), DiskError> {
+        // What the system takes in one call (IOV_MAX on Linux).
+        const CHUNKS_A_CALL_MAX: usize = 1024;
+        let mut position = position;
+        let mut slices: Vec<IoSlice<'_>> = chunks.iter().filter(|c| !c.is_empty()).map(|c| IoSlice::new(c)).collect();
+        let mut rest = slices.as_mut_slice();
+        while !rest.is_empty() {
+            let now = rest.get(..rest.len().min(CHUNKS_A_CALL_MAX)).unwrap_or_default();
+            match rustix::io::pwritev(&self.inner, now, position) {
+                Ok(0) => return Err(self.error("write", io::ErrorKind::WriteZero.into())),
+                Ok(written) => {
+                    position += written as u64;
+                    IoSlice::advance_slices(&mut rest, written);
+                }
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(self.error("write", error.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reserves room for `len` bytes without changing the length, where the file system can.
+    pub fn preallocate(&self, len: u64) -> Result<(), DiskError> {
+        match rustix::fs::fallocate(&self.inner, rustix::fs::FallocateFlags::KEEP_SIZE, 0, len) {
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
+            Err(error) => Err(self.error("reserve room for", error.into())),
+        }
+    }
+
+    /// Makes the bytes written so far durable, and of the metadata what is needed to read them (fdatasync).
+    pub fn sync_data(&self) -> Result<(), DiskError> {
+        self.inner.sync_data().map_err(|e| self.error("sync", e))
+    }
+
+    /// Makes bytes and all metadata durable (fsync).
+    pub fn sync_all(&self) -> Result<(), DiskError> {
+        self.inner.sync_all().map_err(|e| self.error("sync", e))
+    }
+
+    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+
+    fn error(&self, operation: &'static str, source: io::Error) -> DiskError {
+        DiskError::new(operation, &self.path, source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_at_a_position_is_read_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create_new(&dir.path().join("f")).unwrap();
+        file.write_all_at(b"hello world", 0).unwrap();
+        file.write_all_vectored_at(&[b"W", b"", b"ORLD", b"!"], 6).unwrap();
+        assert_eq!(file.read_at(100, 0).unwrap(), b"hello WORLD!");
+        assert_eq!(file.read_at(5, 6).unwrap(), b"WORLD");
+        assert_eq!(file.read_at(5, 100).unwrap(), b"");
+        let mut exact = [0; 3];
+        file.read_exact_at(&mut exact, 1).unwrap();
+        assert_eq!(&exact, b"ell");
+        assert!(file.read_exact_at(&mut exact, 10).is_err());
+        file.set_len(5).unwrap();
+        assert_eq!(file.len().unwrap(), 5);
+        file.preallocate(1 << 16).unwrap();
+        assert_eq!(file.len().unwrap(), 5);
+        file.sync_data().unwrap();
+        file.sync_all().unwrap();
+    }
+
+    #[test]
+    fn more_chunks_than_one_call_takes_arrive_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::open_or_create(&dir.path().join("f")).unwrap();
+        let all: Vec<u8> = (0..5000u32).flat_map(u32::to_be_bytes).collect();
+        let chunks: Vec<&[u8]> = all.chunks(4).collect();
+        file.write_all_vectored_at(&chunks, 3).unwrap();
+        assert_eq!(file.read_at(all.len() + 10, 3).unwrap(), all);
+    }
+
+    #[test]
+    fn errors_name_the_operation_and_the_path() {
+        let error = File::open(Path::new("/nowhere/at/all")).unwrap_err();
+        assert!(error.is_not_found());
+        assert!(error.to_string().starts_with("cannot open /nowhere/at/all: "), "{error}");
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        File::create_new(&path).unwrap();
+        assert!(File::create_new(&path).unwrap_err().to_string().starts_with("cannot create "));
+        let file = File::open_read_only(&path).unwrap();
+        assert!(file.write_all_at(b"x", 0).unwrap_err().to_string().starts_with("cannot write "));
+    }
+}

@@ -1,0 +1,187 @@
+//! Names in folders: make, list, rename, remove, and replace files as a whole.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use crate::{DiskError, File};
+
+/// A file or folder in a folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderEntry {
+    /// Its name; one that is not UTF-8 is shown with replacement characters and thus matches no name of ours.
+    pub name: String,
+    /// Whether it is a folder.
+    pub is_dir: bool,
+    /// Length in bytes, of a file.
+    pub len: u64,
+    /// When it was last written, ms since 1970.
+    pub modified_ms: i64,
+}
+
+/// Makes a folder and its parents, and syncs every folder in which one was made.
+pub fn create_dir_all(path: &Path) -> Result<(), DiskError> {
+    let failed = |e| DiskError::new("create the folder", path, e);
+    let mut missing: Vec<&Path> = Vec::new();
+    let mut at = path;
+    while !at.as_os_str().is_empty() && !at.try_exists().map_err(failed)? {
+        missing.push(at);
+        let Some(parent) = at.parent() else { break };
+        at = parent;
+    }
+    for folder in missing.into_iter().rev() {
+        match fs::create_dir(folder) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+            _ => sync_dir(parent_of(folder))?,
+        }
+    }
+    if path.is_dir() { Ok(()) } else { Err(failed(io::ErrorKind::NotADirectory.into())) }
+}
+
+/// What is in a folder, sorted by name.
+pub fn list(path: &Path) -> Result<Vec<FolderEntry>, DiskError> {
+    let failed = |e| DiskError::new("list the folder", path, e);
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let metadata = match entry.metadata() {
+            // Removed since it was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            other => other.map_err(failed)?,
+        };
+        let modified = metadata.modified().map_err(failed)?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        entries.push(FolderEntry {
+            name: entry.file_name().to_string_lossy().into_owned(),
+            is_dir: metadata.is_dir(),
+            len: metadata.len(),
+            modified_ms: i64::try_from(modified.as_millis()).unwrap_or(i64::MAX),
+        });
+    }
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(entries)
+}
+
+/// Whether there is a file or folder of this name.
+pub fn exists(path: &Path) -> Result<bool, DiskError> {
+    path.try_exists().map_err(|e| DiskError::new("look for", path, e))
+}
+
+/// Renames a file or folder, over an existing file of the new name, and syncs both folders.
+pub fn rename(from: &Path, to: &Path) -> Result<(), DiskError> {
+    fs::rename(from, to).map_err(|e| DiskError::new("rename", from, e))?;
+    sync_dir(parent_of(to))?;
+    if parent_of(from) != parent_of(to) {
+        sync_dir(parent_of(from))?;
+    }
+    Ok(())
+}
+
+/// Removes a file; one that does not exist is fine. Durable after [`sync_dir`].
+pub fn remove_file(path: &Path) -> Result<(), DiskError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DiskError::new("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+/// Removes a folder with all that is in it, and syncs its parent; one that does not exist is fine.
+pub fn remove_dir_all(path: &Path) -> Result<(), DiskError> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(DiskError::new("remove the folder", path, error)),
+        Ok(()) => sync_dir(parent_of(path)),
+    }
+}
+
+/// Makes the names in a folder durable.
+pub fn sync_dir(path: &Path) -> Result<(), DiskError> {
+    let folder = fs::File::open(path).map_err(|e| DiskError::new("open the folder", path, e))?;
+    folder.sync_all().map_err(|e| DiskError::new("sync the folder", path, e))
+}
+
+/// The bytes of a small file; `None` if it does not exist.
+pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(DiskError::new("read", path, error)),
+    }
+}
+
+/// Writes a file whose loss is no loss, since it is checked and rebuilt when read: nothing is synced.
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    fs::write(path, bytes).map_err(|e| DiskError::new("write", path, e))
+}
+
+/// Replaces the bytes of a file so that a crash leaves the old or the new ones, and returns when they are durable:
+/// a temporary file beside it (its name + `.tmp`) is written, synced and renamed, then the folder is synced.
+pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".tmp");
+    let temporary = PathBuf::from(name);
+    let file = File::open_or_create(&temporary)?;
+    file.set_len(0)?;
+    file.write_all_at(bytes, 0)?;
+    file.sync_all()?;
+    drop(file);
+    rename(&temporary, path)
+}
+
+/// Bytes that are free for us on the file system that holds `path`.
+pub fn free_bytes(path: &Path) -> Result<u64, DiskError> {
+    let status = rustix::fs::statvfs(path).map_err(|e| DiskError::new("read the free space of", path, e))?;
+    Ok(status.f_bavail.saturating_mul(status.f_frsize))
+}
+
+/// The folder that holds `path`; a bare name lies in the current one.
+fn parent_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_are_made_with_their_parents_and_listed_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let deep = dir.path().join("a/b/c");
+        create_dir_all(&deep).unwrap();
+        create_dir_all(&deep).unwrap();
+        write_file(&deep.join("2"), b"two").unwrap();
+        write_file(&deep.join("1"), b"").unwrap();
+        create_dir_all(&deep.join("3")).unwrap();
+        let found: Vec<_> = list(&deep).unwrap().into_iter().map(|e| (e.name, e.len * u64::from(!e.is_dir))).collect();
+        assert_eq!(found, [("1".to_owned(), 0), ("2".to_owned(), 3), ("3".to_owned(), 0)]);
+        let over_a_file = create_dir_all(&deep.join("2"));
+        assert!(over_a_file.unwrap_err().to_string().starts_with("cannot create the folder "));
+        remove_dir_all(&deep).unwrap();
+        remove_dir_all(&deep).unwrap();
+        assert!(!exists(&deep).unwrap());
+    }
+
+    #[test]
+    fn a_replaced_file_holds_the_new_bytes_alone_and_leaves_no_temporary() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        // A crash left a longer temporary file behind.
+        write_file(&dir.path().join("checkpoint.tmp"), b"something much longer").unwrap();
+        replace_file(&path, b"first").unwrap();
+        replace_file(&path, b"2nd").unwrap();
+        assert_eq!(read_file(&path).unwrap().unwrap(), b"2nd");
+        assert_eq!(list(dir.path()).unwrap().len(), 1);
+        remove_file(&path).unwrap();
+        remove_file(&path).unwrap();
+        assert_eq!(read_file(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn there_is_some_space() {
+        assert!(free_bytes(Path::new("/")).unwrap() > 0);
+        assert!(free_bytes(Path::new("/nowhere")).is_err());
+    }
+}

@@ -1,0 +1,62 @@
+//! One process a data folder.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::{DiskError, File};
+
+/// The name of the file that is locked, as Kafka calls it.
+const LOCK_NAME: &str = ".lock";
+
+/// Holds a data folder for this process until dropped. The lock is the system's (flock on `.lock`), so a process
+/// that was killed holds none; the file stays and tells the process id.
+#[derive(Debug)]
+pub struct FolderLock {
+    _file: File,
+    path: PathBuf,
+}
+
+impl FolderLock {
+    /// Takes the lock; a folder in use is an error of kind [`io::ErrorKind::ResourceBusy`] that names the process.
+    pub fn take(dir: &Path) -> Result<FolderLock, DiskError> {
+        let path = dir.join(LOCK_NAME);
+        let file = File::open_or_create(&path)?;
+        match flock(file.descriptor(), FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            Err(rustix::io::Errno::AGAIN) => {
+                let pid = file.read_at(32, 0).unwrap_or_default();
+                let pid = String::from_utf8_lossy(&pid).trim().to_owned();
+                let who = if pid.is_empty() { "another process".to_owned() } else { format!("process {pid}") };
+                let source = io::Error::new(io::ErrorKind::ResourceBusy, format!("the folder is in use by {who}"));
+                return Err(DiskError::new("lock", &path, source));
+            }
+            Err(error) => return Err(DiskError::new("lock", &path, error)),
+        }
+        file.set_len(0)?;
+        file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;
+        Ok(FolderLock { _file: file, path })
+    }
+
+    /// The locked file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_in_use_names_the_process_and_is_free_after_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = FolderLock::take(dir.path()).unwrap();
+        let error = FolderLock::take(dir.path()).unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::ResourceBusy);
+        assert!(error.to_string().contains(&format!("in use by process {}", std::process::id())), "{error}");
+        drop(lock);
+        FolderLock::take(dir.path()).unwrap();
+    }
+}
