@@ -326,16 +326,11 @@ fn synonyms_of(topic: &'static ConfigDefinition) -> Vec<ConfigDefinition> {
             Ok(number) if !in_milliseconds => leak((number / synonym.factor).to_string()),
             _ => default,
         });
-        let valid = match topic.valid {
-            // Kafka checks log.roll.hours for >= 1, log.roll.jitter.hours for >= 0, log.retention.* not at all.
-            Valid::AtLeast(least) => Valid::AtLeast(least),
-            other => other,
-        };
         ConfigDefinition {
             name: synonym.name,
             kind: if in_milliseconds { topic.kind } else { ConfigKind::Int },
             default,
-            valid,
+            valid: topic.valid,
             documentation: leak(format!("The default of topics for {}.{unit} {}", topic.name, topic.documentation)),
             honoured: topic.honoured,
             dynamic: true,
