@@ -128,6 +128,14 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     rename(&temporary, path)
 }
 
+/// When a file was last written, ms since 1970.
+pub fn modified_ms(path: &Path) -> Result<i64, DiskError> {
+    let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
+    let modified = modified.map_err(|e| DiskError::new("read the age of", path, e))?;
+    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
 /// Bytes that are free for us on the file system that holds `path`.
 pub fn free_bytes(path: &Path) -> Result<u64, DiskError> {
     let status = rustix::fs::statvfs(path).map_err(|e| DiskError::new("read the free space of", path, e))?;

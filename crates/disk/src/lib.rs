@@ -24,7 +24,7 @@ mod lock;
 pub use error::DiskError;
 pub use file::File;
 pub use folder::{
-    FolderEntry, create_dir_all, exists, free_bytes, list, read_file, remove_dir_all, remove_file, rename,
+    FolderEntry, create_dir_all, exists, free_bytes, list, modified_ms, read_file, remove_dir_all, remove_file, rename,
     replace_file, sync_dir, write_file,
 };
 pub use lock::FolderLock;

@@ -1,1 +1,76 @@
-//! placeholder
+//! What does one partition hold?
+//!
+//! Owns a partition's folder: segments, indexes, producer state, leader epochs; append, sync, read, recovery,
+//! retention, truncation. It does not know which partitions there are, who may write, or what time it is (time is
+//! an argument), and it starts no threads: the broker decides when to sync and when to clean up.
+//!
+//! Start with [`PartitionLog`], its `append` in append.rs and `read` in read.rs; open.rs and recovery.rs tell
+//! what a start does.
+//!
+//! # The folder, in Kafka's own format
+//!
+//! ```text
+//! flights-0/
+//!   partition.metadata               which topic this is
+//!   leader-epoch-checkpoint          which epoch began at which offset
+//!   00000000000000000000.log         record batches, one after the other      src/scan.rs
+//!   00000000000000000000.index       offset → position, sparse                src/index.rs
+//!   00000000000000000000.timeindex   timestamp → offset, sparse
+//!   00000000000000041234.log         the next segment, named by its first offset; the last is the active one
+//!   00000000000000041234.snapshot    what producers had written before it     src/snapshot.rs
+//!   *.deleted                        files of deleted segments, until the delay is over
+//! ```
+//!
+//! The active segment's indexes are in memory; their files are written when it is rolled, at a checkpoint and at
+//! the close. All of indexes and snapshots can be built again from the `.log` files.
+//!
+//! # Invariants
+//!
+//! - Batches lie one after the other, in the files and in the tail, their offsets growing without overlap.
+//! - `log_start ≤ durable_end ≤ log_end`; a batch below `log_end` is whole in its file.
+//! - `durable_end` moves only after every segment below it, its name and the leader epochs were synced.
+//! - After a failed write or sync nothing is appended or synced again, and the reason is in every answer.
+//! - Locks are taken in the order: sync round, writer, segments, one segment, tail. No reader takes the first two.
+//!
+//! # Bounds
+//!
+//! [`LogOptions::tail_bytes_max`] a log and [`TailBudget`] a node for the tail, [`PRODUCERS_MAX`] producers a log,
+//! [`OPEN_SEGMENTS_MAX`] open files of rolled segments a log, [`UNSYNCED_SEGMENTS_MAX`] rolled segments that wait for a
+//! sync, [`DECOMPRESSED_BYTES_MAX`] for a batch that a time is looked for in.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
+mod append;
+pub mod checkpoint;
+mod epochs;
+mod error;
+mod index;
+mod log;
+mod names;
+mod open;
+mod open_files;
+mod options;
+mod partition_metadata;
+mod producers;
+mod read;
+mod recovery;
+mod retention;
+mod scan;
+mod segment;
+mod snapshot;
+mod sync;
+mod tail;
+mod time;
+mod truncate;
+
+pub use append::{Appended, UNSYNCED_SEGMENTS_MAX};
+pub use error::{AppendError, LogError, ReadError};
+pub use log::{PartitionLog, SegmentInfo};
+pub use open::{Recovered, Recovery};
+pub use open_files::OPEN_SEGMENTS_MAX;
+pub use options::LogOptions;
+pub use partition_metadata::read_topic_id;
+pub use producers::{ActiveProducer, PRODUCERS_MAX};
+pub use read::FetchedBytes;
+pub use tail::TailBudget;
+pub use time::DECOMPRESSED_BYTES_MAX;

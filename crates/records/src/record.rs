@@ -89,7 +89,7 @@ impl<'a> Records<'a> {
         let rest = self.payload.get(self.position..).unwrap_or_default();
         if self.taken >= usize::try_from(self.header.record_count).unwrap_or(0) {
             self.ended = true;
-            return (!rest.is_empty()).then(|| Err(BatchError::TrailingBytes(rest.len())));
+            return (!rest.is_empty()).then_some(Err(BatchError::TrailingBytes(rest.len())));
         }
         match parse_record(&self.header, rest) {
             Ok((record, len)) => {

@@ -1,0 +1,196 @@
+//! Appending, and beginning a new segment.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::BytesMut;
+use millpond_disk::File;
+use millpond_records::{BatchHeader, crc32c, stamp};
+use millpond_types::{LeaderEpoch, Offset, TimestampMs};
+
+use crate::log::{SegmentStart, Writer};
+use crate::producers::Verdict;
+use crate::segment::Segment;
+use crate::{AppendError, LogError, LogOptions, PartitionLog, snapshot};
+
+/// Rolled segments that wait for a sync, at most; with one more the append itself syncs the oldest.
+pub const UNSYNCED_SEGMENTS_MAX: usize = 4;
+
+/// Where a batch went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Offset of its last record.
+    pub last_offset: Offset,
+    /// The broker's clock, where it gives the timestamps; -1 otherwise.
+    pub log_append_time_ms: TimestampMs,
+    /// The log's first offset.
+    pub log_start_offset: Offset,
+    /// It had been appended before, at these offsets; nothing was written.
+    pub duplicate: bool,
+}
+
+/// A rolled segment that a sync has to make durable.
+#[derive(Debug)]
+pub(crate) struct Unsynced {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) file: Arc<File>,
+    /// The producers' snapshot at the next segment's base offset.
+    pub(crate) snapshot: (Offset, Vec<u8>),
+}
+
+impl PartitionLog {
+    /// Appends one batch that `validate_produced` has passed (or that the broker built): stamps base offset and leader
+    /// epoch in place, writes it with one call, and shows it to readers. It is durable after the next [`PartitionLog::sync`].
+    ///
+    /// A failed write poisons the log, and nothing of the batch is visible.
+    pub fn append(
+        &self,
+        batch: BytesMut,
+        leader_epoch: LeaderEpoch,
+        now_ms: TimestampMs,
+    ) -> Result<Appended, AppendError> {
+        let mut batch = batch;
+        let mut header = BatchHeader::parse(&batch)?;
+        let len = header.size();
+        if len != batch.len() {
+            return Err(millpond_records::BatchError::TooShort { found: batch.len(), needed: len }.into());
+        }
+        if header.last_offset_delta < 0 {
+            return Err(millpond_records::BatchError::Length(header.last_offset_delta).into());
+        }
+        if len > i32::MAX as usize {
+            return Err(AppendError::TooLarge { len });
+        }
+        let options = self.options();
+
+        let mut writer = self.writer.lock();
+        if let Some(reason) = self.poisoned() {
+            return Err(AppendError::Poisoned { reason: reason.to_owned() });
+        }
+        if header.has_producer()
+            && let Verdict::Duplicate(base_offset, last_offset) = writer.producers.check(&header, writer.next_offset)?
+        {
+            return Ok(self.appended(base_offset, last_offset, true));
+        }
+
+        let last_offset = writer.next_offset + i64::from(header.last_offset_delta);
+        if writer.must_roll(&options, &header, last_offset, now_ms) {
+            self.roll(&mut writer, &options).map_err(|error| match error {
+                LogError::Disk(error) => AppendError::Disk(error),
+                other => AppendError::Poisoned { reason: other.to_string() },
+            })?;
+        }
+
+        let base_offset = writer.next_offset;
+        stamp(&mut batch, base_offset, leader_epoch);
+        header.base_offset = base_offset;
+        header.leader_epoch = leader_epoch;
+        let batch = batch.freeze();
+        let position = writer.position;
+        self.or_poison(writer.file.write_all_at(&batch, position))?;
+
+        // From here on nothing fails.
+        if self.epochs.read().latest() != Some(leader_epoch) && self.epochs.write().assign(leader_epoch, base_offset) {
+            writer.epochs_dirty = true;
+        }
+        if header.has_producer() {
+            writer.producers.note(&header, now_ms);
+        }
+        if writer.started.first_append_ms.is_none() {
+            writer.started.first_append_ms = Some(now_ms);
+            writer.started.first_timestamp = (header.max_timestamp >= 0).then_some(header.max_timestamp);
+        }
+        writer.position += len as u64;
+        writer.next_offset = last_offset + 1;
+        writer.active.grow(&header, last_offset, position, len as u64, options.index_interval_bytes);
+        self.tail.push(base_offset, last_offset + 1, batch, options.tail_bytes_max);
+        // Last: who sees the new end finds the batch in the tail or in the file.
+        self.log_end.store(last_offset + 1, Ordering::Release);
+        Ok(self.appended(base_offset, last_offset, false))
+    }
+
+    fn appended(&self, base_offset: Offset, last_offset: Offset, duplicate: bool) -> Appended {
+        let log_start_offset = self.log_start_offset();
+        Appended { base_offset, last_offset, log_append_time_ms: -1, log_start_offset, duplicate }
+    }
+
+    /// Begins a new segment if the active one is older than `segment.ms`; `true` if it did.
+    pub fn roll_if_due(&self, now_ms: TimestampMs) -> Result<bool, LogError> {
+        let options = self.options();
+        let mut writer = self.writer.lock();
+        self.check_poison()?;
+        let waited = writer.started.first_append_ms.map_or(0, |first| now_ms.saturating_sub(first));
+        if writer.position == 0 || waited <= options.segment_ms.saturating_sub(writer.jitter(&options)) {
+            return Ok(false);
+        }
+        self.roll(&mut writer, &options)?;
+        Ok(true)
+    }
+
+    /// Begins a new segment at the log's end. The old one's bytes, indexes and the snapshot at its end are written by
+    /// the next sync, outside the append lock.
+    pub(crate) fn roll(&self, writer: &mut Writer, options: &LogOptions) -> Result<(), LogError> {
+        if writer.unsynced.len() >= UNSYNCED_SEGMENTS_MAX {
+            let oldest = writer.unsynced.remove(0);
+            self.or_poison(oldest.finish(&self.dir, options.index_interval_bytes))?;
+        }
+        let base_offset = writer.next_offset;
+        let (segment, file) = self.or_poison(Segment::create(&self.dir, base_offset))?;
+        if options.preallocate {
+            self.or_poison(file.preallocate(options.segment_bytes))?;
+        }
+        let segment = Arc::new(segment);
+        writer.unsynced.push(Unsynced {
+            segment: std::mem::replace(&mut writer.active, segment.clone()),
+            file: std::mem::replace(&mut writer.file, file),
+            snapshot: (base_offset, snapshot::encode(&writer.producers)),
+        });
+        writer.folder_dirty = true;
+        writer.position = 0;
+        writer.started = SegmentStart::default();
+        self.segments.write().push(segment);
+        Ok(())
+    }
+}
+
+impl Unsynced {
+    /// Makes a rolled segment durable, and writes what was put off at the roll.
+    pub(crate) fn finish(&self, dir: &std::path::Path, interval_bytes: u32) -> Result<(), LogError> {
+        self.segment.finish(&self.file, interval_bytes)?;
+        snapshot::write(dir, self.snapshot.0, &self.snapshot.1)?;
+        self.segment.close_file();
+        Ok(())
+    }
+}
+
+impl Writer {
+    /// Whether a batch goes to a new segment: by size, by time, because an index is full, or because the batch's
+    /// offsets are too far from the segment's first (Kafka's rules).
+    fn must_roll(&self, options: &LogOptions, batch: &BatchHeader, last_offset: Offset, now_ms: TimestampMs) -> bool {
+        if self.position == 0 {
+            return false;
+        }
+        let segment_bytes = options.segment_bytes.min(i32::MAX as u64);
+        let waited = match (self.started.first_timestamp, batch.max_timestamp) {
+            (Some(first), newest) if newest >= 0 => newest.saturating_sub(first),
+            _ => self.started.first_append_ms.map_or(0, |first| now_ms.saturating_sub(first)),
+        };
+        self.position + batch.size() as u64 > segment_bytes
+            || waited > options.segment_ms.saturating_sub(self.jitter(options))
+            || last_offset - self.active.base_offset() > i64::from(i32::MAX)
+            || self.active.is_index_full(options.index_bytes_max)
+    }
+
+    /// How much earlier than `segment.ms` this segment is rolled: some number below the configured one that differs
+    /// from log to log and from segment to segment, but not from run to run.
+    fn jitter(&self, options: &LogOptions) -> i64 {
+        let bound = options.segment_jitter_ms.min(options.segment_ms);
+        if bound <= 0 {
+            return 0;
+        }
+        let name = self.active.path(crate::names::LOG);
+        i64::from(crc32c(name.as_os_str().as_encoded_bytes())) % bound
+    }
+}

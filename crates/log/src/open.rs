@@ -1,0 +1,133 @@
+//! What a start finds in a partition's folder.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use millpond_disk::{File, FolderEntry};
+use millpond_types::{Offset, TimestampMs};
+
+use crate::epochs::LeaderEpochs;
+use crate::log::{Parts, SegmentStart};
+use crate::segment::Segment;
+use crate::{LogError, LogOptions, PartitionLog, TailBudget, names, partition_metadata, recovery, snapshot};
+
+/// What the node knows of a log from its last run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Recovery {
+    /// The log was closed, and the recovery point is what [`PartitionLog::close`] returned.
+    pub clean: bool,
+    /// Everything below it was verified or synced; 0 if that is not known.
+    pub recovery_point: Offset,
+    /// The log's start as it was checkpointed; 0 if that is not known.
+    pub log_start_offset: Offset,
+}
+
+/// What opening a log took.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Bytes of batches whose CRC was checked.
+    pub bytes_verified: u64,
+    /// Bytes that were cut off, those of deleted segments included.
+    pub truncated_bytes: u64,
+    /// Why something was cut off, or why a clean log was recovered nevertheless.
+    pub reason: Option<String>,
+}
+
+/// The files of a folder, sorted out.
+pub(crate) struct Files {
+    /// Base offset and length of each `.log`, oldest first.
+    pub(crate) logs: Vec<(Offset, u64)>,
+    /// The offsets of the `.snapshot`s, oldest first.
+    pub(crate) snapshots: Vec<Offset>,
+}
+
+impl PartitionLog {
+    /// Opens the log in `dir`. A clean one is taken at its word, and no segment is read. One that is not is verified
+    /// from the recovery point on: the first batch that is not whole ends it, everything behind it is removed, indexes
+    /// and producer state are rebuilt, and what was verified is synced.
+    pub fn open(
+        dir: &Path,
+        options: LogOptions,
+        budget: Arc<TailBudget>,
+        recovery: Recovery,
+        now_ms: TimestampMs,
+    ) -> Result<(PartitionLog, Recovered), LogError> {
+        let topic_id = partition_metadata::read_topic_id(dir)?;
+        let files = sort_out(dir, millpond_disk::list(dir)?)?;
+        let (mut parts, recovered) = match open_clean(dir, &files, &options, recovery, now_ms)? {
+            Ok(parts) => (parts, Recovered::default()),
+            Err(reason) => recovery::recover(dir, &files, &options, recovery, now_ms, reason)?,
+        };
+        parts.producers.expire(now_ms, options.producer_id_expiration_ms);
+        if let Some(reason) = &recovered.reason {
+            tracing::warn!(
+                log = %dir.display(), reason, truncated_bytes = recovered.truncated_bytes, log_end = parts.log_end,
+                "recovered a log"
+            );
+        }
+        Ok((PartitionLog::from_parts(dir, topic_id, options, budget, parts), recovered))
+    }
+}
+
+/// Removes what earlier runs left behind, and sorts out the rest. Files of unknown names are left alone.
+fn sort_out(dir: &Path, entries: Vec<FolderEntry>) -> Result<Files, LogError> {
+    let mut files = Files { logs: Vec::new(), snapshots: Vec::new() };
+    let mut indexes = Vec::new();
+    for entry in entries.iter().filter(|entry| !entry.is_dir) {
+        if [names::DELETED, names::CLEANED, names::TEMPORARY].iter().any(|suffix| entry.name.ends_with(suffix)) {
+            millpond_disk::remove_file(&dir.join(&entry.name))?;
+            continue;
+        }
+        match names::parse(&entry.name) {
+            Some((offset, names::LOG)) => files.logs.push((offset, entry.len)),
+            Some((offset, names::SNAPSHOT)) => files.snapshots.push(offset),
+            Some((offset, names::INDEX | names::TIME_INDEX | names::TXN_INDEX)) => indexes.push((offset, &entry.name)),
+            _ => {}
+        }
+    }
+    for (offset, name) in indexes {
+        if files.logs.binary_search_by_key(&offset, |(base, _)| *base).is_err() {
+            millpond_disk::remove_file(&dir.join(name))?;
+        }
+    }
+    Ok(files)
+}
+
+/// Opens a log without reading a segment; the inner error says why that is not possible.
+fn open_clean(
+    dir: &Path,
+    files: &Files,
+    options: &LogOptions,
+    recovery: Recovery,
+    now_ms: TimestampMs,
+) -> Result<Result<Parts, Option<String>>, LogError> {
+    if !recovery.clean {
+        return Ok(Err(None));
+    }
+    let log_end = recovery.recovery_point;
+    let Some((active_base, active_len)) = files.logs.last().copied() else {
+        return Ok(Err(Some("no segment is there".to_owned())));
+    };
+    if log_end < active_base || (log_end == active_base) != (active_len == 0) || recovery.log_start_offset > log_end {
+        let what =
+            format!("the recovery point {log_end} does not fit the last segment, {active_base} of {active_len} bytes");
+        return Ok(Err(Some(what)));
+    }
+    let Some(producers) = snapshot::read(dir, log_end)? else {
+        return Ok(Err(Some(format!("no sound producer snapshot at the end {log_end} is there"))));
+    };
+
+    let interval_bytes = options.index_interval_bytes;
+    let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(files.logs.len());
+    for (base, len) in &files.logs {
+        segments.push(Arc::new(Segment::on_disk(dir, *base, *len, interval_bytes)));
+    }
+    let Some(active) = segments.last() else { return Ok(Err(None)) };
+    let (file, _): (Arc<File>, bool) = active.file()?;
+    active.load_indexes(interval_bytes)?;
+    let first = files.logs.first().map_or(0, |(base, _)| *base);
+    let started = SegmentStart { first_timestamp: None, first_append_ms: (active_len > 0).then_some(now_ms) };
+    let epochs = LeaderEpochs::read(dir)?;
+    let log_start = first.max(recovery.log_start_offset);
+    Ok(Ok(Parts { file, segments, log_start, log_end, producers, epochs, started }))
+}

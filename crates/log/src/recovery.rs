@@ -1,0 +1,268 @@
+//! Starting after a crash: verify what lies beyond the recovery point, and cut at the first batch that is not whole.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use millpond_disk::File;
+use millpond_records::{BatchHeader, verify_crc};
+use millpond_types::{Offset, TimestampMs};
+
+use crate::epochs::LeaderEpochs;
+use crate::index::{self, MemoryIndexes};
+use crate::log::{Parts, SegmentStart};
+use crate::open::{Files, Recovered, Recovery};
+use crate::producers::Producers;
+use crate::scan::{Scanner, Step};
+use crate::segment::Segment;
+use crate::{LogError, LogOptions, names, snapshot};
+
+/// Recovers the log in `dir`. `reason`: why a log that was closed is not taken at its word.
+pub(crate) fn recover(
+    dir: &Path,
+    files: &Files,
+    options: &LogOptions,
+    recovery: Recovery,
+    now_ms: TimestampMs,
+    reason: Option<String>,
+) -> Result<(Parts, Recovered), LogError> {
+    let mut recovered = Recovered { reason, ..Recovered::default() };
+    let mut epochs = LeaderEpochs::read(dir)?;
+    let interval_bytes = options.index_interval_bytes;
+
+    // The last segment that begins at or below the recovery point is the first that is looked at.
+    let first_scanned = files.logs.partition_point(|(base, _)| *base <= recovery.recovery_point).saturating_sub(1);
+    let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(files.logs.len());
+    for (base, len) in files.logs.iter().take(first_scanned) {
+        segments.push(Arc::new(Segment::on_disk(dir, *base, *len, interval_bytes)));
+    }
+    let mut scanned = Vec::new();
+    let mut log_end = files.logs.get(first_scanned).map_or(recovery.log_start_offset, |(base, _)| *base);
+    let mut ended = false;
+    for (base, len) in files.logs.iter().skip(first_scanned) {
+        if !ended && *base != log_end {
+            ended = true;
+            recovered.add_reason(format!("segment {base} does not begin where the one before ends, at {log_end}"));
+        }
+        if ended {
+            remove_segment(dir, *base)?;
+            recovered.truncated_bytes += len;
+            continue;
+        }
+        let scan =
+            scan_segment(dir, *base, *len, recovery.recovery_point, interval_bytes, &mut epochs, &mut recovered)?;
+        log_end = scan.end;
+        ended = scan.broken;
+        scanned.push(scan);
+    }
+
+    // Bytes, then names: what was verified stays, also if the power goes next.
+    for scan in &scanned {
+        scan.file.sync_data()?;
+    }
+    let last = scanned.len().checked_sub(1);
+    for (place, scan) in scanned.into_iter().enumerate() {
+        let segment = Segment::with_indexes(dir, scan.base, scan.size, scan.indexes, &scan.file);
+        if Some(place) != last {
+            segment.finish(&scan.file, interval_bytes)?;
+            segment.close_file();
+        }
+        segments.push(Arc::new(segment));
+    }
+    let first = files.logs.first().map_or(recovery.log_start_offset, |(base, _)| *base);
+    let log_start = first.max(recovery.log_start_offset);
+    if segments.is_empty() || log_end < log_start {
+        if !segments.is_empty() {
+            recovered.add_reason(format!("the log ends at {log_end}, below its start {log_start}"));
+        }
+        for segment in segments.drain(..) {
+            recovered.truncated_bytes += segment.size();
+            remove_segment(dir, segment.base_offset())?;
+        }
+        segments.push(Arc::new(Segment::create(dir, log_start)?.0));
+        log_end = log_start;
+    } else if log_end < recovery.recovery_point {
+        recovered
+            .add_reason(format!("the log ends at {log_end}, below its recovery point {}", recovery.recovery_point));
+    }
+
+    for at in files.snapshots.iter().filter(|at| **at > log_end) {
+        millpond_disk::remove_file(&names::path(dir, *at, names::SNAPSHOT))?;
+    }
+    epochs.truncate_to(log_end);
+    epochs.truncate_from_start(log_start);
+    epochs.write(dir)?;
+    millpond_disk::sync_dir(dir)?;
+    let producers = rebuild_producers(dir, &segments, log_start, log_end, Some(now_ms))?;
+    let active = segments.last().expect("a log has at least one segment");
+    let (file, _) = active.file()?;
+    let started = SegmentStart { first_timestamp: None, first_append_ms: (active.size() > 0).then_some(now_ms) };
+    Ok((Parts { segments, file, log_start, log_end, producers, epochs, started }, recovered))
+}
+
+impl Recovered {
+    fn add_reason(&mut self, reason: String) {
+        match &mut self.reason {
+            Some(before) => {
+                before.push_str("; ");
+                before.push_str(&reason);
+            }
+            None => self.reason = Some(reason),
+        }
+    }
+}
+
+/// A segment that was looked at.
+struct Scan {
+    base: Offset,
+    file: Arc<File>,
+    /// Bytes of whole batches; the file is no longer.
+    size: u64,
+    indexes: MemoryIndexes,
+    /// The offset after its last batch.
+    end: Offset,
+    /// Something was cut off.
+    broken: bool,
+}
+
+fn scan_segment(
+    dir: &Path,
+    base: Offset,
+    len: u64,
+    recovery_point: Offset,
+    interval_bytes: u32,
+    epochs: &mut LeaderEpochs,
+    recovered: &mut Recovered,
+) -> Result<Scan, LogError> {
+    let path = names::path(dir, base, names::LOG);
+    let file = Arc::new(File::open(&path)?);
+    let (mut indexes, start, mut end) = trusted_front(dir, base, len, recovery_point, &file)?;
+    let mut scanner = Scanner::batches(&file, start, len);
+    let broken = loop {
+        let at = scanner.position();
+        let fault = match scanner.step()? {
+            Step::End => break None,
+            Step::Broken(what) => what,
+            Step::Batch(position, header, bytes) => match check_batch(&header, bytes, base, end, recovery_point) {
+                Ok(verified) => {
+                    recovered.bytes_verified += if verified { bytes.len() as u64 } else { 0 };
+                    let len = bytes.len() as u64;
+                    indexes.note(header.last_offset(), header.max_timestamp, position, len, interval_bytes);
+                    epochs.assign(header.leader_epoch, header.base_offset);
+                    end = header.next_offset();
+                    continue;
+                }
+                Err(what) => what,
+            },
+        };
+        break Some((at, fault));
+    };
+    let Some((at, fault)) = broken else {
+        return Ok(Scan { base, file, size: len, indexes, end, broken: false });
+    };
+    recovered.add_reason(format!("{} at position {at}: {fault}", path.display()));
+    recovered.truncated_bytes += len - at;
+    file.set_len(at)?;
+    Ok(Scan { base, file, size: at, indexes, end, broken: true })
+}
+
+/// Whether the batch that should begin at `expected` can be one; `Ok(true)` if its CRC was checked, too.
+fn check_batch(
+    header: &BatchHeader,
+    bytes: &[u8],
+    segment_base: Offset,
+    expected: Offset,
+    recovery_point: Offset,
+) -> Result<bool, String> {
+    if header.last_offset_delta < 0 {
+        return Err(format!("the batch at offset {} ends before it begins", header.base_offset));
+    }
+    if header.base_offset != expected {
+        return Err(format!("a batch at offset {} where {expected} is next", header.base_offset));
+    }
+    if header.last_offset() - segment_base > i64::from(u32::MAX) {
+        return Err(format!("offset {} is too far from the segment's first", header.last_offset()));
+    }
+    if header.last_offset() < recovery_point {
+        return Ok(false);
+    }
+    verify_crc(bytes).map_err(|error| error.to_string())?;
+    Ok(true)
+}
+
+/// The part of a segment below the recovery point that its index files describe: its indexes, and position and offset
+/// of the batch to go on at. Nothing if the files do not fit.
+fn trusted_front(
+    dir: &Path,
+    base: Offset,
+    len: u64,
+    recovery_point: Offset,
+    file: &File,
+) -> Result<(MemoryIndexes, u64, Offset), LogError> {
+    let none = || (MemoryIndexes::new(base), 0, base);
+    let (index, time_index) = (names::path(dir, base, names::INDEX), names::path(dir, base, names::TIME_INDEX));
+    let Some(mut indexes) = index::load(base, &index, &time_index, len)? else { return Ok(none()) };
+    // Entries name the last offset of a batch, so all of it lies below the recovery point.
+    indexes.truncate_to(recovery_point, len);
+    let Some(last) = indexes.offsets.last().copied() else { return Ok(none()) };
+    let position = u64::from(last.position);
+    let mut scanner = Scanner::headers(file, position, len);
+    match scanner.step()? {
+        Step::Batch(_, header, _) if header.last_offset() == base + i64::from(last.relative) => {
+            // The batch is read again, and so is noted again; its entry goes.
+            indexes.truncate_to(header.last_offset(), position);
+            Ok((indexes, position, header.base_offset))
+        }
+        _ => Ok(none()),
+    }
+}
+
+fn remove_segment(dir: &Path, base: Offset) -> Result<(), LogError> {
+    for kind in [names::LOG, names::INDEX, names::TIME_INDEX, names::TXN_INDEX] {
+        millpond_disk::remove_file(&names::path(dir, base, kind))?;
+    }
+    Ok(())
+}
+
+/// What producers have written below `log_end`: the newest sound snapshot, and the batches since. A batch counts as
+/// appended at `appended_ms`, or else when its newest record says.
+pub(crate) fn rebuild_producers(
+    dir: &Path,
+    segments: &[Arc<Segment>],
+    log_start: Offset,
+    log_end: Offset,
+    appended_ms: Option<TimestampMs>,
+) -> Result<Producers, LogError> {
+    let mut snapshots: Vec<Offset> = millpond_disk::list(dir)?
+        .iter()
+        .filter_map(|entry| names::parse(&entry.name))
+        .filter(|(at, kind)| *kind == names::SNAPSHOT && *at <= log_end && *at >= log_start)
+        .map(|(at, _)| at)
+        .collect();
+    snapshots.sort_unstable();
+    let mut found = (log_start, Producers::default());
+    for at in snapshots.into_iter().rev() {
+        if let Some(producers) = snapshot::read(dir, at)? {
+            found = (at, producers);
+            break;
+        }
+    }
+    let (from, mut producers) = found;
+    for (place, segment) in segments.iter().enumerate() {
+        let ends_before = segments.get(place + 1).is_some_and(|next| next.base_offset() <= from);
+        if ends_before || from >= log_end {
+            continue;
+        }
+        let (file, opened) = segment.file()?;
+        let start = if from <= segment.base_offset() { Some(0) } else { segment.locate(&file, from)?.map(|(p, _)| p) };
+        let mut scanner = Scanner::headers(&file, start.unwrap_or(segment.size()), segment.size());
+        while let Step::Batch(_, header, _) = scanner.step()? {
+            if header.has_producer() && header.base_offset >= from && header.next_offset() <= log_end {
+                producers.note(&header, appended_ms.unwrap_or(header.max_timestamp));
+            }
+        }
+        if opened {
+            segment.close_file();
+        }
+    }
+    Ok(producers)
+}

@@ -1,0 +1,162 @@
+//! What a log gives up at its old end: by age, by size, by request.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use millpond_types::{Offset, TimestampMs};
+
+use crate::segment::Segment;
+use crate::{LogError, LogOptions, PartitionLog, names};
+
+/// The files of deleted segments, which are removed when the delay is over.
+#[derive(Debug)]
+pub(crate) struct DeletedFiles {
+    since_ms: TimestampMs,
+    paths: Vec<PathBuf>,
+}
+
+impl PartitionLog {
+    /// Deletes the oldest segments that are too old, too many bytes, or below the log's start; but none that holds
+    /// anything at or after `floor` (`i64::MAX`: no such bound) or that was not synced. Returns how many it deleted; the
+    /// log's start may have moved, and the caller checkpoints it.
+    pub fn enforce_retention(&self, now_ms: TimestampMs, floor: Offset) -> Result<u64, LogError> {
+        let options = self.options();
+        self.check_poison()?;
+        let _round = self.round.lock();
+        let floor = floor.min(self.durable_end_offset());
+        let mut surplus_bytes = match options.retention_bytes {
+            bytes if bytes >= 0 => self.size_bytes().saturating_sub(bytes as u64),
+            _ => 0,
+        };
+        let mut gone = 0;
+        loop {
+            let (oldest, end) = {
+                let segments = self.segments.read();
+                let end = segments.get(gone + 1).map(|next| next.base_offset());
+                let Some(oldest) = segments.get(gone) else { break };
+                (oldest.clone(), end)
+            };
+            let too_large = oldest.size() > 0 && oldest.size() <= surplus_bytes;
+            let below_start = end.is_some_and(|end| end <= self.log_start_offset());
+            let wanted = below_start || too_large || is_expired(&oldest, &options, now_ms)?;
+            if !wanted || end.unwrap_or(self.log_end_offset()) > floor {
+                break;
+            }
+            // The active segment is deleted, too, but a log always has one.
+            if end.is_none() && !self.roll_if_unchanged(&oldest, floor)? {
+                break;
+            }
+            surplus_bytes = surplus_bytes.saturating_sub(oldest.size());
+            gone += 1;
+        }
+        self.delete_oldest(gone, now_ms)?;
+        Ok(gone as u64)
+    }
+
+    /// Begins a new segment behind the active one, if that has not grown beyond `floor` since it was looked at.
+    fn roll_if_unchanged(&self, active: &Arc<Segment>, floor: Offset) -> Result<bool, LogError> {
+        let mut writer = self.writer.lock();
+        self.check_poison()?;
+        if !Arc::ptr_eq(&writer.active, active) || writer.position == 0 || writer.next_offset > floor {
+            return Ok(false);
+        }
+        let options = self.options();
+        self.roll(&mut writer, &options)?;
+        Ok(true)
+    }
+
+    /// Moves the log's start up to `to` (Kafka's DeleteRecords) and deletes the segments that lie below it as a whole.
+    /// A `to` below the start changes nothing. Returns the start; the caller checkpoints it.
+    pub fn advance_log_start(&self, to: Offset, now_ms: TimestampMs) -> Result<Offset, LogError> {
+        let (log_start, log_end) = (self.log_start_offset(), self.log_end_offset());
+        if to > log_end {
+            return Err(LogError::OutOfRange { offset: to, log_start, log_end });
+        }
+        self.check_poison()?;
+        let _round = self.round.lock();
+        self.log_start.fetch_max(to, Ordering::AcqRel);
+        let below = {
+            let segments = self.segments.read();
+            segments.iter().skip(1).take_while(|next| next.base_offset() <= to).count()
+        };
+        self.delete_oldest(below, now_ms)?;
+        self.forget_epochs_before_start();
+        Ok(self.log_start_offset())
+    }
+
+    fn forget_epochs_before_start(&self) {
+        if self.epochs.write().truncate_from_start(self.log_start_offset()) {
+            self.writer.lock().epochs_dirty = true;
+        }
+    }
+
+    /// Takes the oldest `count` segments out of the log and renames their files. The caller holds the round's lock.
+    fn delete_oldest(&self, count: usize, now_ms: TimestampMs) -> Result<(), LogError> {
+        if count == 0 {
+            return Ok(());
+        }
+        let gone: Vec<Arc<Segment>> = {
+            let mut segments = self.segments.write();
+            assert!(count < segments.len(), "the active segment is never deleted");
+            let gone = segments.drain(..count).collect();
+            if let Some(first) = segments.first() {
+                self.log_start.fetch_max(first.base_offset(), Ordering::AcqRel);
+            }
+            gone
+        };
+        self.forget_epochs_before_start();
+        self.writer.lock().unsynced.retain(|rolled| !gone.iter().any(|segment| Arc::ptr_eq(segment, &rolled.segment)));
+        let mut paths = Vec::new();
+        // Oldest first, and of each segment the log first: a crash in between leaves a log without a hole.
+        for segment in &gone {
+            for kind in [names::LOG, names::INDEX, names::TIME_INDEX, names::TXN_INDEX, names::SNAPSHOT] {
+                let path = segment.path(kind);
+                let mut deleted = path.clone().into_os_string();
+                deleted.push(names::DELETED);
+                match millpond_disk::rename(&path, deleted.as_ref()) {
+                    Ok(()) => paths.push(deleted.into()),
+                    Err(error) if error.is_not_found() => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            self.open_files.forget(segment);
+        }
+        tracing::info!(
+            log = %self.dir.display(), segments = gone.len(), log_start = self.log_start_offset(), "deleted old segments"
+        );
+        self.deleted.lock().push(DeletedFiles { since_ms: now_ms, paths });
+        Ok(())
+    }
+
+    /// Removes the files of segments that were deleted `file.delete.delay.ms` ago. Returns how many files it removed.
+    pub fn purge_deleted(&self, now_ms: TimestampMs) -> Result<u64, LogError> {
+        let delay_ms = self.options().file_delete_delay_ms;
+        let due: Vec<DeletedFiles> = {
+            let mut deleted = self.deleted.lock();
+            let waiting = |files: &DeletedFiles| now_ms.saturating_sub(files.since_ms) < delay_ms;
+            let (waiting, due) = deleted.drain(..).partition(waiting);
+            *deleted = waiting;
+            due
+        };
+        let mut removed = 0;
+        for path in due.iter().flat_map(|files| &files.paths) {
+            millpond_disk::remove_file(path)?;
+            removed += 1;
+        }
+        Ok(removed)
+    }
+}
+
+/// Whether the newest record of a segment is older than `retention.ms`. Where no record has a timestamp, the file's
+/// last write counts.
+fn is_expired(segment: &Segment, options: &LogOptions, now_ms: TimestampMs) -> Result<bool, LogError> {
+    if options.retention_ms < 0 || segment.size() == 0 {
+        return Ok(false);
+    }
+    let newest = match segment.max_timestamp()?.timestamp {
+        timestamp if timestamp >= 0 => timestamp,
+        _ => millpond_disk::modified_ms(&segment.path(names::LOG))?,
+    };
+    Ok(now_ms.saturating_sub(newest) > options.retention_ms)
+}

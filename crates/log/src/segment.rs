@@ -1,0 +1,297 @@
+//! One segment: a `.log` file with its two indexes.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use millpond_disk::File;
+use millpond_records::BatchHeader;
+use millpond_types::{Offset, TimestampMs};
+use parking_lot::{Mutex, RwLock};
+
+use crate::index::{self, Lookup, MaxTimestamp, MemoryIndexes};
+use crate::scan::{Scanner, Step};
+use crate::{LogError, names};
+
+/// One segment of a log. Readers share it with the appender; the last one of a log is the one that is written.
+#[derive(Debug)]
+pub(crate) struct Segment {
+    base_offset: Offset,
+    dir: PathBuf,
+    /// Bytes of whole batches in `.log`; what is behind them is not ours yet.
+    size: AtomicU64,
+    indexes: RwLock<Indexes>,
+    /// The open `.log`. Always there while the segment is written or not synced, later as long as the log's
+    /// cache of open segments keeps it.
+    file: Mutex<Option<Arc<File>>>,
+}
+
+#[derive(Debug)]
+enum Indexes {
+    /// Of the active segment, and of a rolled one whose indexes were not written yet.
+    Memory(MemoryIndexes),
+    /// In the files; the largest timestamp is read from them once.
+    Disk { max: Option<MaxTimestamp>, interval_bytes: u32 },
+}
+
+impl Segment {
+    /// Begins a new segment. Its name is durable after the folder was synced.
+    pub(crate) fn create(dir: &Path, base_offset: Offset) -> Result<(Segment, Arc<File>), LogError> {
+        let path = names::path(dir, base_offset, names::LOG);
+        let file = Arc::new(File::create_new(&path)?);
+        let indexes = MemoryIndexes::new(base_offset);
+        Ok((Segment::with_indexes(dir, base_offset, 0, indexes, &file), file))
+    }
+
+    /// A segment that is there, with its indexes in memory: the active one.
+    pub(crate) fn with_indexes(
+        dir: &Path,
+        base_offset: Offset,
+        size: u64,
+        indexes: MemoryIndexes,
+        file: &Arc<File>,
+    ) -> Segment {
+        Segment {
+            base_offset,
+            dir: dir.to_owned(),
+            size: AtomicU64::new(size),
+            indexes: RwLock::new(Indexes::Memory(indexes)),
+            file: Mutex::new(Some(file.clone())),
+        }
+    }
+
+    /// A segment that is there and complete. Nothing is read.
+    pub(crate) fn on_disk(dir: &Path, base_offset: Offset, size: u64, interval_bytes: u32) -> Segment {
+        Segment {
+            base_offset,
+            dir: dir.to_owned(),
+            size: AtomicU64::new(size),
+            indexes: RwLock::new(Indexes::Disk { max: None, interval_bytes }),
+            file: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn base_offset(&self) -> Offset {
+        self.base_offset
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn path(&self, kind: &str) -> PathBuf {
+        names::path(&self.dir, self.base_offset, kind)
+    }
+
+    /// Makes a batch visible that was written at the segment's end.
+    pub(crate) fn grow(&self, header: &BatchHeader, last_offset: Offset, position: u64, len: u64, interval_bytes: u32) {
+        if let Indexes::Memory(indexes) = &mut *self.indexes.write() {
+            indexes.note(last_offset, header.max_timestamp, position, len, interval_bytes);
+        }
+        self.size.store(position + len, Ordering::Release);
+    }
+
+    /// Whether an index takes no further entry.
+    pub(crate) fn is_index_full(&self, index_bytes_max: u32) -> bool {
+        match &*self.indexes.read() {
+            Indexes::Memory(indexes) => indexes.is_full(index_bytes_max),
+            Indexes::Disk { .. } => true,
+        }
+    }
+
+    /// The open `.log`, and whether it was opened for this call.
+    pub(crate) fn file(&self) -> Result<(Arc<File>, bool), LogError> {
+        let mut open = self.file.lock();
+        if let Some(file) = &*open {
+            return Ok((file.clone(), false));
+        }
+        let file = Arc::new(File::open(&self.path(names::LOG))?);
+        *open = Some(file.clone());
+        Ok((file, true))
+    }
+
+    /// Lets the open `.log` go, unless the indexes are still in memory: then it is written or not synced.
+    pub(crate) fn close_file(&self) {
+        if matches!(&*self.indexes.read(), Indexes::Disk { .. }) {
+            *self.file.lock() = None;
+        }
+    }
+
+    /// Writes the indexes' new entries to their files, with the last timestamp if `complete`.
+    pub(crate) fn write_indexes(&self, complete: bool, sync: bool) -> Result<(), LogError> {
+        let mut indexes = self.indexes.write();
+        if let Indexes::Memory(memory) = &mut *indexes {
+            if complete {
+                memory.note_max();
+            }
+            memory.write(&self.path(names::INDEX), &self.path(names::TIME_INDEX), sync)?;
+        }
+        Ok(())
+    }
+
+    /// The last sync of a rolled segment: bytes and indexes become durable, and the indexes leave the memory.
+    pub(crate) fn finish(&self, file: &File, interval_bytes: u32) -> Result<(), LogError> {
+        file.sync_data()?;
+        self.write_indexes(true, true)?;
+        let mut indexes = self.indexes.write();
+        if let Indexes::Memory(memory) = &*indexes {
+            *indexes = Indexes::Disk { max: Some(memory.max()), interval_bytes };
+        }
+        Ok(())
+    }
+
+    /// The indexes in memory, built from the files or from `.log`, for a segment that is written again.
+    pub(crate) fn load_indexes(&self, interval_bytes: u32) -> Result<(), LogError> {
+        let mut indexes = self.indexes.write();
+        if matches!(&*indexes, Indexes::Memory(_)) {
+            return Ok(());
+        }
+        let (index, time_index) = (self.path(names::INDEX), self.path(names::TIME_INDEX));
+        let loaded = match index::load(self.base_offset, &index, &time_index, self.size())? {
+            Some(loaded) => loaded,
+            None => self.scan_indexes(interval_bytes)?,
+        };
+        *indexes = Indexes::Memory(loaded);
+        Ok(())
+    }
+
+    /// Cuts the segment's indexes; the caller cuts the file and sees to it that no one appends.
+    pub(crate) fn truncate_to(&self, offset: Offset, position: u64) -> Result<(), LogError> {
+        self.size.store(position, Ordering::Release);
+        if let Indexes::Memory(memory) = &mut *self.indexes.write() {
+            memory.truncate_to(offset, position);
+            // The batches since the last entry may hold a larger timestamp than the entries tell.
+            let (file, _) = self.file()?;
+            let mut scanner = Scanner::headers(&file, memory.position_before(Offset::MAX), position);
+            while let Step::Batch(_, header, _) = scanner.step()? {
+                memory.note(header.last_offset(), header.max_timestamp, 0, 0, u32::MAX);
+            }
+        }
+        Ok(())
+    }
+
+    /// The largest timestamp in the segment, -1 if there is none.
+    pub(crate) fn max_timestamp(&self) -> Result<MaxTimestamp, LogError> {
+        match &*self.indexes.read() {
+            Indexes::Memory(memory) => return Ok(memory.max()),
+            Indexes::Disk { max: Some(max), .. } => return Ok(*max),
+            Indexes::Disk { max: None, .. } => {}
+        }
+        let found = self.disk_times(|_| true)?;
+        let max = found.unwrap_or(MaxTimestamp { timestamp: -1, offset: self.base_offset });
+        if let Indexes::Disk { max: known, .. } = &mut *self.indexes.write() {
+            *known = Some(max);
+        }
+        Ok(max)
+    }
+
+    /// The newest entry of the time index with a timestamp below `timestamp`.
+    pub(crate) fn time_before(&self, timestamp: TimestampMs) -> Result<Option<MaxTimestamp>, LogError> {
+        if let Indexes::Memory(memory) = &*self.indexes.read() {
+            return Ok(memory.time_before(timestamp));
+        }
+        self.disk_times(|e| e.timestamp < timestamp)
+    }
+
+    /// The newest entry of the time index with an offset below `end`.
+    pub(crate) fn time_within(&self, end: Offset) -> Result<Option<MaxTimestamp>, LogError> {
+        if let Indexes::Memory(memory) = &*self.indexes.read() {
+            return Ok(memory.time_within(end));
+        }
+        self.disk_times(|e| self.base_offset + i64::from(e.relative) < end)
+    }
+
+    fn disk_times(&self, before: impl Fn(&index::TimeEntry) -> bool) -> Result<Option<MaxTimestamp>, LogError> {
+        let path = self.path(names::TIME_INDEX);
+        let absolute = |e: index::TimeEntry| MaxTimestamp {
+            timestamp: e.timestamp,
+            offset: self.base_offset + i64::from(e.relative),
+        };
+        let mut found = index::time_entry_before(&path, &before)?;
+        if found == Lookup::Damaged {
+            self.rebuild_indexes("its time index is missing or damaged")?;
+            found = index::time_entry_before(&path, &before)?;
+        }
+        match found {
+            Lookup::Found(entry) => Ok(Some(absolute(entry))),
+            Lookup::BeforeFirst => Ok(None),
+            Lookup::Damaged => Err(LogError::Damaged { path, what: "it cannot be rebuilt".to_owned() }),
+        }
+    }
+
+    /// Where the batch that contains `offset` starts, and its header; or the first batch after `offset`, should
+    /// that be in a hole. `None`: no batch of this segment ends at or after `offset`.
+    pub(crate) fn locate(&self, file: &File, offset: Offset) -> Result<Option<(u64, BatchHeader)>, LogError> {
+        let start = self.position_before(offset)?;
+        if let Some(found) = self.walk_to(file, start, offset)? {
+            return Ok(found);
+        }
+        // The index led to a place where no batch starts, or to one behind the offset.
+        self.rebuild_indexes("an entry of its index does not lead to a batch")?;
+        let start = self.position_before(offset)?;
+        self.walk_to(file, start, offset)?.ok_or_else(|| LogError::Damaged {
+            path: self.path(names::LOG),
+            what: format!("no batch starts at position {start}, where offset {offset} is looked for"),
+        })
+    }
+
+    /// The inner `None`: the segment ends before; the outer: `start` cannot be right.
+    #[allow(clippy::option_option)] // Two different ways of not finding, told apart by the one caller above.
+    fn walk_to(&self, file: &File, start: u64, offset: Offset) -> Result<Option<Option<(u64, BatchHeader)>>, LogError> {
+        let mut scanner = Scanner::headers(file, start, self.size());
+        let mut first = true;
+        loop {
+            match scanner.step()? {
+                Step::Batch(_, header, _) if first && start > 0 && header.base_offset > offset => return Ok(None),
+                Step::Batch(position, header, _) if header.last_offset() >= offset => {
+                    return Ok(Some(Some((position, header))));
+                }
+                Step::Batch(..) => first = false,
+                Step::End => return Ok(Some(None)),
+                Step::Broken(_) => return Ok(None),
+            }
+        }
+    }
+
+    /// Where to start looking for `offset`, by the index.
+    fn position_before(&self, offset: Offset) -> Result<u64, LogError> {
+        if let Indexes::Memory(memory) = &*self.indexes.read() {
+            return Ok(memory.position_before(offset));
+        }
+        let relative = u32::try_from(offset - self.base_offset).unwrap_or(u32::MAX);
+        match index::offset_entry_before(&self.path(names::INDEX), relative)? {
+            Lookup::Found(entry) if u64::from(entry.position) < self.size() => Ok(u64::from(entry.position)),
+            Lookup::BeforeFirst => Ok(0),
+            Lookup::Found(_) | Lookup::Damaged => {
+                self.rebuild_indexes("its index is missing or damaged")?;
+                Ok(0)
+            }
+        }
+    }
+
+    /// Builds both index files anew from `.log`.
+    pub(crate) fn rebuild_indexes(&self, reason: &str) -> Result<(), LogError> {
+        let mut indexes = self.indexes.write();
+        let Indexes::Disk { max, interval_bytes } = &mut *indexes else { return Ok(()) };
+        tracing::warn!(segment = %self.path(names::LOG).display(), reason, "rebuilding the indexes of a segment");
+        let mut built = self.scan_indexes(*interval_bytes)?;
+        built.note_max();
+        built.write(&self.path(names::INDEX), &self.path(names::TIME_INDEX), false)?;
+        *max = Some(built.max());
+        Ok(())
+    }
+
+    fn scan_indexes(&self, interval_bytes: u32) -> Result<MemoryIndexes, LogError> {
+        let (file, opened) = self.file()?;
+        let mut built = MemoryIndexes::new(self.base_offset);
+        let mut scanner = Scanner::headers(&file, 0, self.size());
+        while let Step::Batch(position, header, _) = scanner.step()? {
+            let len = header.size() as u64;
+            built.note(header.last_offset(), header.max_timestamp, position, len, interval_bytes);
+        }
+        if opened {
+            *self.file.lock() = None;
+        }
+        Ok(built)
+    }
+}

@@ -1,0 +1,116 @@
+//! Making appended batches durable, checkpoints, and the close.
+
+use std::sync::atomic::Ordering;
+
+use millpond_types::{Offset, TimestampMs};
+
+use crate::log::Writer;
+use crate::{LogError, PartitionLog, names, snapshot};
+
+impl PartitionLog {
+    /// Makes everything durable that was appended before the call, and returns the new durable end. Appends go on
+    /// meanwhile. Callers at the same time wait for each other, and one round serves all that came before it.
+    ///
+    /// The first failure poisons the log for good: after a failed fsync the page cache may have dropped the bytes, and
+    /// another fsync would lie.
+    pub fn sync(&self) -> Result<Offset, LogError> {
+        let wanted = self.log_end_offset();
+        let round = self.round.lock();
+        self.check_poison()?;
+        let durable = self.durable_end_offset();
+        // Another round, while this call waited, has covered all that it came for.
+        if durable >= wanted && !self.has_news() {
+            return Ok(durable);
+        }
+        let end = self.or_poison(self.sync_round())?;
+        drop(round);
+        Ok(end)
+    }
+
+    /// Whether something beside batches waits for a sync: a new segment's name, for one.
+    fn has_news(&self) -> bool {
+        let writer = self.writer.lock();
+        writer.folder_dirty || writer.epochs_dirty || !writer.unsynced.is_empty()
+    }
+
+    /// One round; the caller holds the round's lock.
+    pub(crate) fn sync_round(&self) -> Result<Offset, LogError> {
+        let interval_bytes = self.options().index_interval_bytes;
+        let mut writer = self.writer.lock();
+        let Writer { next_offset: end, .. } = *writer;
+        let file = writer.file.clone();
+        let unsynced = std::mem::take(&mut writer.unsynced);
+        let folder_dirty = std::mem::take(&mut writer.folder_dirty);
+        let epochs_dirty = std::mem::take(&mut writer.epochs_dirty);
+        let epochs = epochs_dirty.then(|| self.epochs.read().clone());
+        drop(writer);
+
+        for rolled in &unsynced {
+            rolled.finish(&self.dir, interval_bytes)?;
+        }
+        if end > self.durable_end_offset() {
+            file.sync_data()?;
+        }
+        if folder_dirty {
+            millpond_disk::sync_dir(&self.dir)?;
+        }
+        if let Some(epochs) = epochs {
+            epochs.write(&self.dir)?;
+        }
+        self.durable_end.fetch_max(end, Ordering::AcqRel);
+        Ok(end)
+    }
+
+    /// Syncs, and writes the active segment's indexes and a producer snapshot, so that after a crash no more is read
+    /// than what was appended since. Returns what the recovery point checkpoint may say. Call it every minute or so.
+    pub fn checkpoint(&self) -> Result<Offset, LogError> {
+        let _round = self.round.lock();
+        self.check_poison()?;
+        self.or_poison(self.sync_round())?;
+        let (active, end, producers) = {
+            let writer = self.writer.lock();
+            // Between the sync and here more may have come; what the snapshot says must lie below its own offset, and
+            // whether that is durable does not matter: recovery uses none above the end that it finds.
+            (writer.active.clone(), writer.next_offset, snapshot::encode(&writer.producers))
+        };
+        active.write_indexes(false, false)?;
+        self.replace_checkpoint_snapshot(end, &producers)?;
+        Ok(self.durable_end_offset())
+    }
+
+    fn replace_checkpoint_snapshot(&self, offset: Offset, bytes: &[u8]) -> Result<(), LogError> {
+        snapshot::write(&self.dir, offset, bytes)?;
+        let previous = self.writer.lock().checkpoint_snapshot.replace(offset);
+        let is_base = |offset: Offset| self.segments.read().iter().any(|segment| segment.base_offset() == offset);
+        if let Some(previous) = previous.filter(|previous| *previous != offset && !is_base(*previous)) {
+            millpond_disk::remove_file(&names::path(&self.dir, previous, names::SNAPSHOT))?;
+        }
+        Ok(())
+    }
+
+    /// Stops all writing and makes durable what a clean start needs: batches, indexes, and a snapshot at the end.
+    /// Returns the recovery point, which [`PartitionLog::open`] with `clean` wants to have back.
+    pub fn close(&self, now_ms: TimestampMs) -> Result<Offset, LogError> {
+        let _round = self.round.lock();
+        self.check_poison()?;
+        let expiration_ms = self.options().producer_id_expiration_ms;
+        let (active, end, producers) = {
+            let mut writer = self.writer.lock();
+            // Under the append lock, so that no append slips in between this and the last sync.
+            let _ = self.poison.set("it is closed".to_owned());
+            writer.producers.expire(now_ms, expiration_ms);
+            (writer.active.clone(), writer.next_offset, snapshot::encode(&writer.producers))
+        };
+        self.sync_round()?;
+        active.write_indexes(true, true)?;
+        self.replace_checkpoint_snapshot(end, &producers)?;
+        millpond_disk::sync_dir(&self.dir)?;
+        Ok(end)
+    }
+
+    /// Forgets the producers that have not written for `producer.id.expiration.ms`.
+    pub fn expire_producers(&self, now_ms: TimestampMs) {
+        let expiration_ms = self.options().producer_id_expiration_ms;
+        self.writer.lock().producers.expire(now_ms, expiration_ms);
+    }
+}
