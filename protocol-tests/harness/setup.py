@@ -112,13 +112,16 @@ def node() -> Path:
 
 @cache
 def rust() -> Path:
-    """The Rust client's programs (`client`, and `load` for the bench); a cargo project of its own, outside the workspace."""
-    def make(_folder):
-        processes.run(["cargo", "build", "--release", "--locked"], cwd=paths.CLIENTS / "rust",
-                      env={"CARGO_TARGET_DIR": str(paths.CARGO_TARGET)}, timeout_seconds=BUILD_SECONDS)
+    """The folder of the Rust programs (`rdkafka_client`, and `rdkafka_load` for the bench).
+
+    A cargo project and a target folder of its own: librdkafka's build is no part of the workspace and never waits for it.
+    """
     source = paths.CLIENTS / "rust"
-    _once("rust", [source / "Cargo.toml", source / "Cargo.lock", source / "src"], make)
-    return paths.CARGO_TARGET / "release"
+
+    def make(folder):
+        processes.run(["cargo", "build", "--release", "--locked"], cwd=source,
+                      env={"CARGO_TARGET_DIR": str(folder / "target")}, timeout_seconds=BUILD_SECONDS)
+    return _once("rust", [source / "Cargo.toml", source / "Cargo.lock", source / "src"], make) / "target" / "release"
 
 
 @cache

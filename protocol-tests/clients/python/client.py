@@ -331,10 +331,10 @@ def sql_answers():
 
 def sql_results():
     wait(lambda: f"{PREFIX}_big" in admin.list_topics(timeout=10).topics, "the stream's topic exists")
-    rows = [json.loads(message.value()) for message in read(f"{PREFIX}_big", 10)]
+    rows = sorted((json.loads(message.value()) for message in read(f"{PREFIX}_big", 10)), key=lambda each: each["n"])
     check(rows == [{"n": number, "name": f"row-{number}"} for number in range(90, 100)], f"the results are {rows}")
     send(producer(), EVENTS, [(None, row(number), None, 0) for number in range(100, 105)])
-    rows = [json.loads(message.value())["n"] for message in read(f"{PREFIX}_big", 15)]
+    rows = sorted(json.loads(message.value())["n"] for message in read(f"{PREFIX}_big", 15))
     check(rows == list(range(90, 105)), f"the results are {rows}")
 
 

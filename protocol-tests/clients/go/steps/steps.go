@@ -103,6 +103,17 @@ func Row(number int) string {
 // Result is what the stream makes of a row.
 func Result(number int) string { return fmt.Sprintf(`{"n":%d,"name":"row-%d"}`, number, number) }
 
+// CheckResults compares what the stream gave with the rows [90, to); they may be spread over partitions.
+func CheckResults(came []string, to int) {
+	var expected []string
+	for number := 90; number < to; number++ {
+		expected = append(expected, Result(number))
+	}
+	sort.Strings(came)
+	sort.Strings(expected)
+	Check(strings.Join(came, "\n") == strings.Join(expected, "\n"), "the results are %v", came)
+}
+
 // GoodStatement and BadStatement are the statements of the SQL steps.
 func (n Names) GoodStatement() string {
 	return fmt.Sprintf("CREATE MATERIALIZED STREAM %s AS SELECT n, name FROM %s WHERE n >= 90", n.Big, n.Events)
