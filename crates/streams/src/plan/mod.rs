@@ -126,7 +126,7 @@ pub struct Calc {
 }
 
 /// The windows of a window table function, in milliseconds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd)]
 pub enum Window {
     /// `[k·size, (k+1)·size)`, aligned to 1970-01-01T00:00:00.
     Tumble {

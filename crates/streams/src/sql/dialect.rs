@@ -83,8 +83,18 @@ impl Dialect for MillpondDialect {
     }
 }
 
+/// The relation, if the query is what [`whole_table`] makes (and nobody wrote, since it has no token SELECT).
+pub(crate) fn as_whole_table(query: &Query) -> Option<&TableFactor> {
+    match query.body.as_ref() {
+        SetExpr::Select(select) if select.select_token.0.span.start.line == 0 => {
+            select.from.first().map(|table| &table.relation)
+        }
+        _ => None,
+    }
+}
+
 /// `SELECT * FROM name`.
-fn whole_table(name: ObjectName) -> Query {
+pub(crate) fn whole_table(name: ObjectName) -> Query {
     let relation = TableFactor::Table {
         name,
         alias: None,

@@ -1,0 +1,100 @@
+//! From a query's syntax tree to an analyzed logical plan, with errors in our words.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, DataFusionError, Result as DataFusionResult};
+use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::sql::planner::SqlToRel;
+use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
+
+use super::case::{REPAIRS_MAX, UnknownColumn};
+use super::context::Context;
+use super::definition::StreamSource;
+use super::error::SqlResult;
+use super::lineage::{Role, role_of, roles};
+use super::names::{Streams, settle};
+use super::session::Session;
+use super::translate::{translate, twice};
+
+/// A query that means something.
+pub(crate) struct PlannedQuery {
+    /// Analyzed, not optimized.
+    pub(crate) plan: LogicalPlan,
+    /// What it reads, by the names in the query.
+    pub(crate) streams: HashMap<String, Arc<StreamSource>>,
+    /// The syntax tree with all names settled, for places of errors.
+    pub(crate) query: Query,
+}
+
+/// Plans `query`. What DataFusion finds wrong only while optimizing is found by who optimizes the plan.
+pub(crate) fn plan_query(session: &Session, streams: &dyn Streams, query: &Query) -> SqlResult<PlannedQuery> {
+    let mut query = query.clone();
+    let found = settle(&mut query, streams)?;
+    let plan = plan_repairing(session, &found, &mut query)?;
+    let told = |error: DataFusionError| translate(&error, session);
+    let plan = session.analyze(plan).map_err(told)?;
+    let plan = complete_window_groups(plan).map_err(told)?;
+    let mut names = std::collections::HashSet::new();
+    if let Some(field) = plan.schema().fields().iter().find(|field| !names.insert(field.name().clone())) {
+        return Err(twice(field.name()));
+    }
+    Ok(PlannedQuery { plan, streams: found, query })
+}
+
+/// Plans, and sets right columns that fit only without regard to case, one after the other.
+fn plan_repairing(
+    session: &Session,
+    streams: &HashMap<String, Arc<StreamSource>>,
+    query: &mut Query,
+) -> SqlResult<LogicalPlan> {
+    for _ in 0..REPAIRS_MAX {
+        let context = Context::new(session, streams);
+        let planner = SqlToRel::new_with_options(&context, session.parser_options());
+        let statement = SqlStatement::Query(Box::new(query.clone()));
+        let error = match planner.sql_statement_to_plan(statement) {
+            Ok(plan) => return Ok(plan),
+            Err(error) => error,
+        };
+        let repaired = UnknownColumn::of(&error).is_some_and(|unknown| unknown.repair(query));
+        if !repaired {
+            return Err(translate(&error, session));
+        }
+    }
+    Err(super::error::StatementError::limit(format!(
+        "more than {REPAIRS_MAX} names fit only without regard to case; write them in the case they have"
+    )))
+}
+
+/// Adds `window_end` to the groups where only `window_start` is grouped by, and the other way round: one implies the
+/// other, and the operators want both.
+fn complete_window_groups(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
+    plan.transform_up_with_subqueries(|node| {
+        let LogicalPlan::Aggregate(aggregate) = &node else {
+            return Ok(Transformed::no(node));
+        };
+        let input = roles(&aggregate.input);
+        let grouped: Vec<Role> =
+            aggregate.group_expr.iter().map(|expr| role_of(expr, &aggregate.input, &input)).collect();
+        let missing = match (grouped.contains(&Role::WindowStart), grouped.contains(&Role::WindowEnd)) {
+            (true, false) => Role::WindowEnd,
+            (false, true) => Role::WindowStart,
+            _ => return Ok(Transformed::no(node)),
+        };
+        let Some(place) = input.iter().position(|role| *role == missing) else {
+            return Ok(Transformed::no(node));
+        };
+        let mut groups = aggregate.group_expr.clone();
+        groups.push(Expr::Column(Column::from(aggregate.input.schema().qualified_field(place))));
+        let columns: Vec<Expr> = aggregate
+            .schema
+            .iter()
+            .map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field))))
+            .collect();
+        let completed = Aggregate::try_new(aggregate.input.clone(), groups, aggregate.aggr_expr.clone())?;
+        let plan = LogicalPlanBuilder::from(LogicalPlan::Aggregate(completed)).project(columns)?.build()?;
+        Ok(Transformed::yes(plan))
+    })
+    .map(|transformed| transformed.data)
+}
