@@ -77,6 +77,11 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), DiskError> {
     Ok(())
 }
 
+/// Renames a file within its folder, over an existing one of the new name. Durable after [`sync_dir`].
+pub fn rename_file(from: &Path, to: &Path) -> Result<(), DiskError> {
+    fs::rename(from, to).map_err(|e| DiskError::new("rename", from, e))
+}
+
 /// Removes a file; one that does not exist is fine. Durable after [`sync_dir`].
 pub fn remove_file(path: &Path) -> Result<(), DiskError> {
     match fs::remove_file(path) {

@@ -9,7 +9,7 @@
 //! # Invariants
 //!
 //! - A name is durable only when its folder was synced: [`create_dir_all`], [`rename`] and [`replace_file`] do it
-//!   themselves; after [`File::create_new`] and [`remove_file`] the caller does, with [`sync_dir`], since it often
+//!   themselves; after [`File::create_new`], [`rename_file`] and [`remove_file`] the caller does, with [`sync_dir`], since it often
 //!   has several at once.
 //! - Nothing here retries a failed sync: after one, nobody knows what is on the disk, and the caller must stop.
 //! - Writes are at positions, never at a file's own cursor, so a file may be shared between threads.
@@ -25,6 +25,6 @@ pub use error::DiskError;
 pub use file::File;
 pub use folder::{
     FolderEntry, create_dir_all, exists, free_bytes, list, modified_ms, read_file, remove_dir_all, remove_file, rename,
-    replace_file, sync_dir, write_file,
+    rename_file, replace_file, sync_dir, write_file,
 };
 pub use lock::FolderLock;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
-use millpond_disk::File;
-use millpond_records::{BatchHeader, crc32c, stamp};
+use millpond_disk::{DiskError, File};
+use millpond_records::{BatchHeader, HEADER_LEN, crc32c, stamp};
 use millpond_types::{LeaderEpoch, Offset, TimestampMs};
 
 use crate::log::{SegmentStart, Writer};
@@ -75,6 +75,7 @@ impl PartitionLog {
             return Ok(self.appended(base_offset, last_offset, true));
         }
 
+        writer.read_segment_start()?;
         let last_offset = writer.next_offset + i64::from(header.last_offset_delta);
         if writer.must_roll(&options, &header, last_offset, now_ms) {
             self.roll(&mut writer, &options).map_err(|error| match error {
@@ -92,7 +93,8 @@ impl PartitionLog {
         self.or_poison(writer.file.write_all_at(&batch, position))?;
 
         // From here on nothing fails.
-        if self.epochs.read().latest() != Some(leader_epoch) && self.epochs.write().assign(leader_epoch, base_offset) {
+        let latest_epoch = self.epochs.read().latest();
+        if latest_epoch != Some(leader_epoch) && self.epochs.write().assign(leader_epoch, base_offset) {
             writer.epochs_dirty = true;
         }
         if header.has_producer() {
@@ -121,6 +123,7 @@ impl PartitionLog {
         let options = self.options();
         let mut writer = self.writer.lock();
         self.check_poison()?;
+        writer.read_segment_start()?;
         let waited = writer.started.first_append_ms.map_or(0, |first| now_ms.saturating_sub(first));
         if writer.position == 0 || waited <= options.segment_ms.saturating_sub(writer.jitter(&options)) {
             return Ok(false);
@@ -166,6 +169,22 @@ impl Unsynced {
 }
 
 impl Writer {
+    /// Learns from the active segment's first batch when it was begun, if it was opened with batches in it.
+    fn read_segment_start(&mut self) -> Result<(), DiskError> {
+        if !self.started.unread {
+            return Ok(());
+        }
+        self.started.unread = false;
+        let header = self.file.read_at(HEADER_LEN, 0)?;
+        if let Ok(header) = BatchHeader::parse(&header)
+            && header.max_timestamp >= 0
+        {
+            self.started.first_timestamp = Some(header.max_timestamp);
+            self.started.first_append_ms = self.started.first_append_ms.map(|opened| opened.min(header.max_timestamp));
+        }
+        Ok(())
+    }
+
     /// Whether a batch goes to a new segment: by size, by time, because an index is full, or because the batch's
     /// offsets are too far from the segment's first (Kafka's rules).
     fn must_roll(&self, options: &LogOptions, batch: &BatchHeader, last_offset: Offset, now_ms: TimestampMs) -> bool {

@@ -168,15 +168,38 @@ impl MemoryIndexes {
         *self = MemoryIndexes { written, ..MemoryIndexes::from_entries(base_offset, offsets, times) };
     }
 
-    /// Brings the files to what is in memory: appends the new entries and cuts what is behind them.
-    pub(crate) fn write(&mut self, index_path: &Path, time_index_path: &Path, sync: bool) -> Result<(), LogError> {
+    /// What the files lack of what is in memory.
+    pub(crate) fn unwritten(&self) -> Unwritten {
         let (offsets_written, times_written) = self.written;
-        let new_offsets: Vec<u8> = self.offsets.iter().skip(offsets_written).flat_map(encode_offset_entry).collect();
-        let new_times: Vec<u8> = self.times.iter().skip(times_written).flat_map(encode_time_entry).collect();
-        write_entries(index_path, offsets_written * OFFSET_ENTRY_LEN, &new_offsets, sync)?;
-        write_entries(time_index_path, times_written * TIME_ENTRY_LEN, &new_times, sync)?;
-        self.written = (self.offsets.len(), self.times.len());
-        Ok(())
+        Unwritten {
+            offsets_at: offsets_written * OFFSET_ENTRY_LEN,
+            offsets: self.offsets.iter().skip(offsets_written).flat_map(encode_offset_entry).collect(),
+            times_at: times_written * TIME_ENTRY_LEN,
+            times: self.times.iter().skip(times_written).flat_map(encode_time_entry).collect(),
+            written: (self.offsets.len(), self.times.len()),
+        }
+    }
+
+    /// Takes note that this was stored in the files.
+    pub(crate) fn note_written(&mut self, stored: &Unwritten) {
+        self.written = stored.written;
+    }
+}
+
+/// New entries of both indexes, as bytes.
+pub(crate) struct Unwritten {
+    offsets_at: usize,
+    offsets: Vec<u8>,
+    times_at: usize,
+    times: Vec<u8>,
+    written: (usize, usize),
+}
+
+impl Unwritten {
+    /// Appends the new entries to the files, and cuts what is behind them.
+    pub(crate) fn store(&self, index_path: &Path, time_index_path: &Path, sync: bool) -> Result<(), LogError> {
+        write_entries(index_path, self.offsets_at, &self.offsets, sync)?;
+        write_entries(time_index_path, self.times_at, &self.times, sync)
     }
 }
 

@@ -67,6 +67,15 @@ pub(crate) struct SegmentStart {
     pub(crate) first_timestamp: Option<TimestampMs>,
     /// When its first batch was appended, or when it was opened with batches in it.
     pub(crate) first_append_ms: Option<TimestampMs>,
+    /// It was opened with batches in it, and its first one was not looked at yet.
+    pub(crate) unread: bool,
+}
+
+impl SegmentStart {
+    /// Of a segment of `size` bytes that was opened at `now_ms`.
+    pub(crate) fn of_opened(size: u64, now_ms: TimestampMs) -> SegmentStart {
+        SegmentStart { first_timestamp: None, first_append_ms: (size > 0).then_some(now_ms), unread: size > 0 }
+    }
 }
 
 /// What [`PartitionLog::segments`] tells of a segment.
@@ -89,6 +98,7 @@ impl PartitionLog {
         budget: Arc<TailBudget>,
     ) -> Result<PartitionLog, LogError> {
         millpond_disk::create_dir_all(dir)?;
+        remove_unfinished(dir)?;
         let (segment, file) = Segment::create(dir, 0)?;
         // The id comes last: a folder without it is one whose creation a crash cut off. This syncs the folder, too.
         partition_metadata::write(dir, topic_id)?;
@@ -103,6 +113,7 @@ impl PartitionLog {
             producers: Producers::default(),
             epochs: LeaderEpochs::default(),
             started: SegmentStart::default(),
+            checkpoint_snapshot: None,
         };
         Ok(PartitionLog::from_parts(dir, topic_id, options, budget, parts))
     }
@@ -125,7 +136,7 @@ impl PartitionLog {
             unsynced: Vec::new(),
             folder_dirty: false,
             epochs_dirty: false,
-            checkpoint_snapshot: None,
+            checkpoint_snapshot: parts.checkpoint_snapshot,
         };
         PartitionLog {
             dir: dir.to_owned(),
@@ -258,6 +269,16 @@ impl PartitionLog {
     }
 }
 
+/// Removes the empty segment of a creation that a crash cut off before the topic's id was written.
+fn remove_unfinished(dir: &Path) -> Result<(), LogError> {
+    let first = names::path(dir, 0, names::LOG);
+    let has_id = millpond_disk::exists(&dir.join(names::PARTITION_METADATA))?;
+    if !has_id && millpond_disk::exists(&first)? && File::open_read_only(&first)?.is_empty()? {
+        millpond_disk::remove_file(&first)?;
+    }
+    Ok(())
+}
+
 /// What [`PartitionLog::open`] found in the folder.
 pub(crate) struct Parts {
     pub(crate) segments: Vec<Arc<Segment>>,
@@ -268,4 +289,6 @@ pub(crate) struct Parts {
     pub(crate) producers: Producers,
     pub(crate) epochs: LeaderEpochs,
     pub(crate) started: SegmentStart,
+    /// The newest snapshot that does not lie at a segment's start.
+    pub(crate) checkpoint_snapshot: Option<Offset>,
 }

@@ -39,6 +39,8 @@ pub(crate) struct Files {
     pub(crate) logs: Vec<(Offset, u64)>,
     /// The offsets of the `.snapshot`s, oldest first.
     pub(crate) snapshots: Vec<Offset>,
+    /// The newest of them that does not lie at a segment's start.
+    pub(crate) checkpoint_snapshot: Option<Offset>,
 }
 
 impl PartitionLog {
@@ -71,7 +73,7 @@ impl PartitionLog {
 
 /// Removes what earlier runs left behind, and sorts out the rest. Files of unknown names are left alone.
 fn sort_out(dir: &Path, entries: Vec<FolderEntry>) -> Result<Files, LogError> {
-    let mut files = Files { logs: Vec::new(), snapshots: Vec::new() };
+    let mut files = Files { logs: Vec::new(), snapshots: Vec::new(), checkpoint_snapshot: None };
     let mut indexes = Vec::new();
     for entry in entries.iter().filter(|entry| !entry.is_dir) {
         if [names::DELETED, names::CLEANED, names::TEMPORARY].iter().any(|suffix| entry.name.ends_with(suffix)) {
@@ -85,11 +87,19 @@ fn sort_out(dir: &Path, entries: Vec<FolderEntry>) -> Result<Files, LogError> {
             _ => {}
         }
     }
+    let is_base = |offset: &Offset| files.logs.binary_search_by_key(offset, |(base, _)| *base).is_ok();
     for (offset, name) in indexes {
-        if files.logs.binary_search_by_key(&offset, |(base, _)| *base).is_err() {
+        if !is_base(&offset) {
             millpond_disk::remove_file(&dir.join(name))?;
         }
     }
+    // Of the snapshots that checkpoints and closes left between segments' starts, the newest is of use.
+    let mut between: Vec<Offset> = files.snapshots.iter().copied().filter(|offset| !is_base(offset)).collect();
+    files.checkpoint_snapshot = between.pop();
+    for offset in &between {
+        millpond_disk::remove_file(&names::path(dir, *offset, names::SNAPSHOT))?;
+    }
+    files.snapshots.retain(|offset| !between.contains(offset));
     Ok(files)
 }
 
@@ -126,8 +136,9 @@ fn open_clean(
     let (file, _): (Arc<File>, bool) = active.file()?;
     active.load_indexes(interval_bytes)?;
     let first = files.logs.first().map_or(0, |(base, _)| *base);
-    let started = SegmentStart { first_timestamp: None, first_append_ms: (active_len > 0).then_some(now_ms) };
+    let started = SegmentStart::of_opened(active_len, now_ms);
     let epochs = LeaderEpochs::read(dir)?;
     let log_start = first.max(recovery.log_start_offset);
-    Ok(Ok(Parts { file, segments, log_start, log_end, producers, epochs, started }))
+    let checkpoint_snapshot = files.checkpoint_snapshot;
+    Ok(Ok(Parts { file, segments, log_start, log_end, producers, epochs, started, checkpoint_snapshot }))
 }

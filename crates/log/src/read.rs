@@ -1,9 +1,11 @@
 //! Reading batches by offset.
 
 use bytes::Bytes;
-use millpond_records::BatchHeader;
+use millpond_disk::File;
+use millpond_records::{BatchHeader, HEADER_LEN};
 use millpond_types::Offset;
 
+use crate::segment::Segment;
 use crate::{LogError, PartitionLog, ReadError, names};
 
 /// Pieces of disk and tail that one read puts together, at most.
@@ -91,94 +93,105 @@ impl PartitionLog {
         let from = fetched.next_offset;
         let (segment, is_active) = self.segment_of(from);
         let file = self.open_files.file_of(&segment, is_active)?;
-        let size = segment.size();
-        let remembered = if from == segment.base_offset() {
-            Some(0)
-        } else {
-            self.open_files.place(segment.base_offset(), from).filter(|position| *position < size)
-        };
+        let first = fetched.len == 0;
+        let room = bytes_max - fetched.len.min(bytes_max);
+        let piece = Piece { from, end, room, whole_first_batch: first && whole_first_batch };
 
-        // A first try at the remembered place; should it not hold the offset, the index tells.
-        let mut place = remembered.map(|position| (position, None));
-        loop {
-            let (position, first_len) = match place {
-                Some(place) => place,
-                None => match segment.locate(&file, from)? {
-                    Some((position, header)) => (position, Some(header.size())),
-                    None => return self.go_to_next_segment(&segment, fetched),
-                },
-            };
-            let room = bytes_max.saturating_sub(fetched.len);
-            let first = fetched.len == 0;
-            let wanted = match first_len {
-                Some(len) if first && whole_first_batch => room.max(len),
-                // At the least a header, to learn how long the batch is.
-                _ => room.max(millpond_records::HEADER_LEN),
-            };
-            let left = usize::try_from(size.saturating_sub(position)).unwrap_or(usize::MAX);
-            let mut bytes = file.read_at(wanted.min(left), position)?;
-            let Ok(header) = BatchHeader::parse(&bytes) else {
-                if place.take().is_some() {
-                    continue;
-                }
-                if left == 0 {
-                    return self.go_to_next_segment(&segment, fetched);
-                }
-                let what = format!("no batch at position {position}, where offset {from} should be");
-                return Err(LogError::Damaged { path: segment.path(names::LOG), what });
-            };
-            let holds = header.last_offset() >= from && (header.base_offset <= from || place.is_none());
-            if !holds && place.take().is_some() {
-                continue;
+        // Who reads on from where somebody stopped needs no index.
+        let remembered = match from == segment.base_offset() {
+            true => Some(0),
+            false => self.open_files.place(segment.base_offset(), from),
+        };
+        let mut read = None;
+        if let Some(position) = remembered {
+            read = piece.read(&segment, &file, position)?;
+        }
+        let read = match read {
+            Some(read) => read,
+            None => {
+                let Some((position, _)) = segment.locate(&file, from)? else {
+                    self.go_to_next_segment(&segment, fetched);
+                    return Ok(());
+                };
+                piece.read(&segment, &file, position)?.ok_or_else(|| LogError::Damaged {
+                    path: segment.path(names::LOG),
+                    what: format!("no batch at position {position}, where offset {from} should be"),
+                })?
             }
-            if header.size() > bytes.len() && first && whole_first_batch && header.size() <= left {
-                let done = bytes.len();
-                file.append_at(&mut bytes, header.size() - done, position + done as u64)?;
-            }
-            let (len, next) =
-                whole_batches(&bytes, from, end, if first && whole_first_batch { usize::MAX } else { room }, room);
-            if len == 0 {
-                return Ok(());
-            }
-            if first {
-                fetched.base_offset = header.base_offset;
-            }
-            bytes.truncate(len);
-            fetched.len += len;
-            fetched.next_offset = next;
-            fetched.chunks.push(Bytes::from(bytes));
-            self.open_files.remember(segment.base_offset(), next, position + len as u64);
+        };
+        if read.bytes.is_empty() {
             return Ok(());
         }
+        if first {
+            fetched.base_offset = read.base_offset;
+        }
+        self.open_files.remember(segment.base_offset(), read.next_offset, read.position + read.bytes.len() as u64);
+        fetched.len += read.bytes.len();
+        fetched.next_offset = read.next_offset;
+        fetched.chunks.push(Bytes::from(read.bytes));
+        Ok(())
     }
 
     /// No batch of `segment` ends at or after the offset: a hole, as Kafka's compaction leaves them.
-    fn go_to_next_segment(
-        &self,
-        segment: &crate::segment::Segment,
-        fetched: &mut FetchedBytes,
-    ) -> Result<(), LogError> {
+    fn go_to_next_segment(&self, segment: &Segment, fetched: &mut FetchedBytes) {
         let segments = self.segments.read();
-        let next = segments.iter().find(|other| other.base_offset() > segment.base_offset());
-        if let Some(next) = next {
+        if let Some(next) = segments.iter().find(|other| other.base_offset() > segment.base_offset()) {
             fetched.next_offset = next.base_offset();
         }
-        Ok(())
     }
 }
 
-/// How many bytes at the front of `bytes` are whole batches that end at or before `end` and within `room` bytes (the
-/// first one: within `first_room`), and the offset after them.
-fn whole_batches(bytes: &[u8], from: Offset, end: Offset, first_room: usize, room: usize) -> (usize, Offset) {
-    let (mut len, mut next) = (0, from);
-    while let Ok(header) = BatchHeader::parse(bytes.get(len..).unwrap_or_default()) {
-        let size = header.size();
-        let fits = len + size <= if len == 0 { first_room } else { room };
-        if !fits || len + size > bytes.len() || header.next_offset() > end || header.next_offset() <= next {
-            break;
+/// What one read of a segment's file is to give.
+struct Piece {
+    from: Offset,
+    /// No batch reaches beyond it.
+    end: Offset,
+    /// Bytes, at most.
+    room: usize,
+    /// The first batch may be larger than the room.
+    whole_first_batch: bool,
+}
+
+/// Whole batches from a segment's file; none if not one fits.
+struct ReadPiece {
+    position: u64,
+    base_offset: Offset,
+    next_offset: Offset,
+    bytes: Vec<u8>,
+}
+
+impl Piece {
+    /// Reads from the batch at `position`, which holds `from` or is the first after it. `None`: there is no such batch.
+    fn read(&self, segment: &Segment, file: &File, position: u64) -> Result<Option<ReadPiece>, LogError> {
+        let left = usize::try_from(segment.size().saturating_sub(position)).unwrap_or(usize::MAX);
+        // At the least a header, to learn how long the first batch is.
+        let mut bytes = file.read_at(self.room.max(HEADER_LEN).min(left), position)?;
+        let header = match BatchHeader::parse(&bytes) {
+            Ok(header) if header.last_offset() >= self.from && header.size() <= left => header,
+            _ => return Ok(None),
+        };
+        if header.size() > bytes.len() && self.whole_first_batch {
+            let done = bytes.len();
+            file.append_at(&mut bytes, header.size() - done, position + done as u64)?;
         }
-        len += size;
-        next = header.next_offset();
+        let (len, next_offset) = self.whole_batches(&bytes);
+        bytes.truncate(len);
+        Ok(Some(ReadPiece { position, base_offset: header.base_offset, next_offset, bytes }))
     }
-    (len, next)
+
+    /// How many bytes at the front of `bytes` are whole batches that end at or before the end and fit the room, and the
+    /// offset after them.
+    fn whole_batches(&self, bytes: &[u8]) -> (usize, Offset) {
+        let (mut len, mut next) = (0, self.from);
+        while let Ok(header) = BatchHeader::parse(bytes.get(len..).unwrap_or_default()) {
+            let after = len + header.size();
+            let fits = after <= self.room || (len == 0 && self.whole_first_batch);
+            if !fits || after > bytes.len() || header.next_offset() > self.end || header.next_offset() <= next {
+                break;
+            }
+            len = after;
+            next = header.next_offset();
+        }
+        (len, next)
+    }
 }

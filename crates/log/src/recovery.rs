@@ -27,6 +27,7 @@ pub(crate) fn recover(
 ) -> Result<(Parts, Recovered), LogError> {
     let mut recovered = Recovered { reason, ..Recovered::default() };
     let mut epochs = LeaderEpochs::read(dir)?;
+    let epochs_before = epochs.clone();
     let interval_bytes = options.index_interval_bytes;
 
     // The last segment that begins at or below the recovery point is the first that is looked at.
@@ -65,6 +66,9 @@ pub(crate) fn recover(
         if Some(place) != last {
             segment.finish(&scan.file, interval_bytes)?;
             segment.close_file();
+        } else if scan.broken {
+            // Entries behind the cut would later lead into other batches.
+            segment.write_indexes(false, true)?;
         }
         segments.push(Arc::new(segment));
     }
@@ -90,13 +94,16 @@ pub(crate) fn recover(
     }
     epochs.truncate_to(log_end);
     epochs.truncate_from_start(log_start);
-    epochs.write(dir)?;
+    if epochs != epochs_before {
+        epochs.write(dir)?;
+    }
     millpond_disk::sync_dir(dir)?;
     let producers = rebuild_producers(dir, &segments, log_start, log_end, Some(now_ms))?;
     let active = segments.last().expect("a log has at least one segment");
     let (file, _) = active.file()?;
-    let started = SegmentStart { first_timestamp: None, first_append_ms: (active.size() > 0).then_some(now_ms) };
-    Ok((Parts { segments, file, log_start, log_end, producers, epochs, started }, recovered))
+    let started = SegmentStart::of_opened(active.size(), now_ms);
+    let checkpoint_snapshot = files.checkpoint_snapshot;
+    Ok((Parts { segments, file, log_start, log_end, producers, epochs, started, checkpoint_snapshot }, recovered))
 }
 
 impl Recovered {

@@ -12,7 +12,8 @@ use crate::{LogError, LogOptions, PartitionLog, names};
 /// The files of deleted segments, which are removed when the delay is over.
 #[derive(Debug)]
 pub(crate) struct DeletedFiles {
-    since_ms: TimestampMs,
+    /// When the delay began: at the first clean-up after the deletion.
+    since_ms: Option<TimestampMs>,
     paths: Vec<PathBuf>,
 }
 
@@ -23,7 +24,7 @@ impl PartitionLog {
     pub fn enforce_retention(&self, now_ms: TimestampMs, floor: Offset) -> Result<u64, LogError> {
         let options = self.options();
         self.check_poison()?;
-        let _round = self.round.lock();
+        let round = self.round.lock();
         let floor = floor.min(self.durable_end_offset());
         let mut surplus_bytes = match options.retention_bytes {
             bytes if bytes >= 0 => self.size_bytes().saturating_sub(bytes as u64),
@@ -50,8 +51,10 @@ impl PartitionLog {
             surplus_bytes = surplus_bytes.saturating_sub(oldest.size());
             gone += 1;
         }
-        self.delete_oldest(gone, now_ms)?;
-        Ok(gone as u64)
+        let gone = self.take_oldest(gone);
+        drop(round);
+        self.delete_files(&gone)?;
+        Ok(gone.len() as u64)
     }
 
     /// Begins a new segment behind the active one, if that has not grown beyond `floor` since it was looked at.
@@ -68,20 +71,22 @@ impl PartitionLog {
 
     /// Moves the log's start up to `to` (Kafka's DeleteRecords) and deletes the segments that lie below it as a whole.
     /// A `to` below the start changes nothing. Returns the start; the caller checkpoints it.
-    pub fn advance_log_start(&self, to: Offset, now_ms: TimestampMs) -> Result<Offset, LogError> {
+    pub fn advance_log_start(&self, to: Offset) -> Result<Offset, LogError> {
         let (log_start, log_end) = (self.log_start_offset(), self.log_end_offset());
         if to > log_end {
             return Err(LogError::OutOfRange { offset: to, log_start, log_end });
         }
         self.check_poison()?;
-        let _round = self.round.lock();
+        let round = self.round.lock();
         self.log_start.fetch_max(to, Ordering::AcqRel);
         let below = {
             let segments = self.segments.read();
             segments.iter().skip(1).take_while(|next| next.base_offset() <= to).count()
         };
-        self.delete_oldest(below, now_ms)?;
+        let gone = self.take_oldest(below);
         self.forget_epochs_before_start();
+        drop(round);
+        self.delete_files(&gone)?;
         Ok(self.log_start_offset())
     }
 
@@ -91,10 +96,10 @@ impl PartitionLog {
         }
     }
 
-    /// Takes the oldest `count` segments out of the log and renames their files. The caller holds the round's lock.
-    fn delete_oldest(&self, count: usize, now_ms: TimestampMs) -> Result<(), LogError> {
+    /// Takes the oldest `count` segments out of the log. The caller holds the round's lock.
+    fn take_oldest(&self, count: usize) -> Vec<Arc<Segment>> {
         if count == 0 {
-            return Ok(());
+            return Vec::new();
         }
         let gone: Vec<Arc<Segment>> = {
             let mut segments = self.segments.write();
@@ -107,14 +112,22 @@ impl PartitionLog {
         };
         self.forget_epochs_before_start();
         self.writer.lock().unsynced.retain(|rolled| !gone.iter().any(|segment| Arc::ptr_eq(segment, &rolled.segment)));
+        gone
+    }
+
+    /// Renames the files of segments that were taken out, so that the next clean-up removes them.
+    fn delete_files(&self, gone: &[Arc<Segment>]) -> Result<(), LogError> {
+        if gone.is_empty() {
+            return Ok(());
+        }
         let mut paths = Vec::new();
         // Oldest first, and of each segment the log first: a crash in between leaves a log without a hole.
-        for segment in &gone {
+        for segment in gone {
             for kind in [names::LOG, names::INDEX, names::TIME_INDEX, names::TXN_INDEX, names::SNAPSHOT] {
                 let path = segment.path(kind);
                 let mut deleted = path.clone().into_os_string();
                 deleted.push(names::DELETED);
-                match millpond_disk::rename(&path, deleted.as_ref()) {
+                match millpond_disk::rename_file(&path, deleted.as_ref()) {
                     Ok(()) => paths.push(deleted.into()),
                     Err(error) if error.is_not_found() => {}
                     Err(error) => return Err(error.into()),
@@ -122,21 +135,25 @@ impl PartitionLog {
             }
             self.open_files.forget(segment);
         }
+        millpond_disk::sync_dir(&self.dir)?;
         tracing::info!(
             log = %self.dir.display(), segments = gone.len(), log_start = self.log_start_offset(), "deleted old segments"
         );
-        self.deleted.lock().push(DeletedFiles { since_ms: now_ms, paths });
+        self.deleted.lock().push(DeletedFiles { since_ms: None, paths });
         Ok(())
     }
 
-    /// Removes the files of segments that were deleted `file.delete.delay.ms` ago. Returns how many files it removed.
+    /// Removes the files of segments whose deletion a clean-up at least `file.delete.delay.ms` ago has seen, so that who
+    /// was reading them can end. Returns how many files it removed.
     pub fn purge_deleted(&self, now_ms: TimestampMs) -> Result<u64, LogError> {
         let delay_ms = self.options().file_delete_delay_ms;
         let due: Vec<DeletedFiles> = {
             let mut deleted = self.deleted.lock();
-            let waiting = |files: &DeletedFiles| now_ms.saturating_sub(files.since_ms) < delay_ms;
-            let (waiting, due) = deleted.drain(..).partition(waiting);
+            let (waiting, due) = deleted.drain(..).partition(|files: &DeletedFiles| {
+                files.since_ms.is_none_or(|since| now_ms.saturating_sub(since) < delay_ms) && delay_ms > 0
+            });
             *deleted = waiting;
+            deleted.iter_mut().for_each(|files| files.since_ms = files.since_ms.or(Some(now_ms)));
             due
         };
         let mut removed = 0;

@@ -21,6 +21,8 @@ pub(crate) struct Segment {
     /// Bytes of whole batches in `.log`; what is behind them is not ours yet.
     size: AtomicU64,
     indexes: RwLock<Indexes>,
+    /// Held while the index files are written, so that they hold one writer's entries.
+    index_files: Mutex<()>,
     /// The open `.log`. Always there while the segment is written or not synced, later as long as the log's
     /// cache of open segments keeps it.
     file: Mutex<Option<Arc<File>>>,
@@ -56,6 +58,7 @@ impl Segment {
             dir: dir.to_owned(),
             size: AtomicU64::new(size),
             indexes: RwLock::new(Indexes::Memory(indexes)),
+            index_files: Mutex::new(()),
             file: Mutex::new(Some(file.clone())),
         }
     }
@@ -67,6 +70,7 @@ impl Segment {
             dir: dir.to_owned(),
             size: AtomicU64::new(size),
             indexes: RwLock::new(Indexes::Disk { max: None, interval_bytes }),
+            index_files: Mutex::new(()),
             file: Mutex::new(None),
         }
     }
@@ -117,14 +121,22 @@ impl Segment {
         }
     }
 
-    /// Writes the indexes' new entries to their files, with the last timestamp if `complete`.
+    /// Writes the indexes' new entries to their files, with the last timestamp if `complete`. Readers do not wait for
+    /// the disk meanwhile.
     pub(crate) fn write_indexes(&self, complete: bool, sync: bool) -> Result<(), LogError> {
-        let mut indexes = self.indexes.write();
-        if let Indexes::Memory(memory) = &mut *indexes {
-            if complete {
-                memory.note_max();
+        let _files = self.index_files.lock();
+        let unwritten = match &mut *self.indexes.write() {
+            Indexes::Memory(memory) => {
+                if complete {
+                    memory.note_max();
+                }
+                memory.unwritten()
             }
-            memory.write(&self.path(names::INDEX), &self.path(names::TIME_INDEX), sync)?;
+            Indexes::Disk { .. } => return Ok(()),
+        };
+        unwritten.store(&self.path(names::INDEX), &self.path(names::TIME_INDEX), sync)?;
+        if let Indexes::Memory(memory) = &mut *self.indexes.write() {
+            memory.note_written(&unwritten);
         }
         Ok(())
     }
@@ -242,6 +254,7 @@ impl Segment {
         let mut first = true;
         loop {
             match scanner.step()? {
+                Step::Batch(_, header, _) if header.base_offset < self.base_offset => return Ok(None),
                 Step::Batch(_, header, _) if first && start > 0 && header.base_offset > offset => return Ok(None),
                 Step::Batch(position, header, _) if header.last_offset() >= offset => {
                     return Ok(Some(Some((position, header))));
@@ -276,7 +289,7 @@ impl Segment {
         tracing::warn!(segment = %self.path(names::LOG).display(), reason, "rebuilding the indexes of a segment");
         let mut built = self.scan_indexes(*interval_bytes)?;
         built.note_max();
-        built.write(&self.path(names::INDEX), &self.path(names::TIME_INDEX), false)?;
+        built.unwritten().store(&self.path(names::INDEX), &self.path(names::TIME_INDEX), false)?;
         *max = Some(built.max());
         Ok(())
     }

@@ -73,6 +73,9 @@ impl PartitionLog {
             // whether that is durable does not matter: recovery uses none above the end that it finds.
             (writer.active.clone(), writer.next_offset, snapshot::encode(&writer.producers))
         };
+        if self.writer.lock().checkpoint_snapshot == Some(end) {
+            return Ok(self.durable_end_offset());
+        }
         active.write_indexes(false, false)?;
         self.replace_checkpoint_snapshot(end, &producers)?;
         Ok(self.durable_end_offset())

@@ -69,6 +69,7 @@ impl PartitionLog {
         for entry in millpond_disk::list(&self.dir)? {
             if names::parse(&entry.name).is_some_and(|(at, kind)| kind == names::SNAPSHOT && at > end) {
                 millpond_disk::remove_file(&self.dir.join(&entry.name))?;
+                writer.checkpoint_snapshot = None;
             }
         }
         millpond_disk::sync_dir(&self.dir)?;
@@ -79,13 +80,13 @@ impl PartitionLog {
             let segments = self.segments.read().clone();
             writer.producers = rebuild_producers(&self.dir, &segments, self.log_start_offset(), end, None)?;
         }
+        if position == 0 || !Arc::ptr_eq(&writer.active, &segment) {
+            writer.started = SegmentStart { unread: position > 0, ..SegmentStart::default() };
+        }
         writer.active = segment;
         writer.file = file;
         writer.position = position;
         writer.next_offset = end;
-        if position == 0 {
-            writer.started = SegmentStart::default();
-        }
         Ok(end)
     }
 }
