@@ -1,1 +1,73 @@
-//! placeholder
+//! What can the node do?
+//!
+//! Owns the running node: the data folder, all partitions and who waits for them, the group coordinator's thread, the
+//! threads that sync and clean up. It is the only way to the log, for the Kafka protocol and for the streams alike,
+//! as an in-process API. It knows neither sockets nor SQL.
+//!
+//! Start with [`Broker`], then [`Partition`]; what happens to a batch is in `produce.rs`, how it becomes durable in
+//! `sync.rs`, what a start does in `start.rs`, what lies where in `folders.rs`.
+//!
+//! # Promises kept here
+//!
+//! - An acknowledged record survives `kill -9`, and with `acks=all` a power cut: answers wait for an fdatasync that began
+//!   after the append. One sync serves all appends that it covers (`sync.rs`).
+//! - After a failed sync a log takes no more writes, and every answer says why (`durability.rs`).
+//! - Nothing is shown that could be taken back: not what is not durable, and of a stream's topic not what is not revealed
+//!   (`visibility.rs`).
+//! - Every queue, list and thread has a bound.
+//!
+//! # Threads
+//!
+//! `sync-N` wait for dirty partitions; `groups` for requests and deadlines; `maintenance` for the next interval. When
+//! nothing happens, all of them sleep. Appends and reads run on the caller's thread: they are short. What takes
+//! longer (topics, configurations) runs on tokio's blocking threads.
+//!
+//! # Locks
+//!
+//! In the order in which they may be taken: the metadata's log ([`Broker`]'s changes), a checkpoint, a partition's sync
+//! round, its life, the insides of its log; then one of visibility, durability, directory, image, none of which is held
+//! while another is taken. Waiters are woken after all of them are given back.
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
+mod blocking;
+mod broker;
+mod checkpoints;
+mod clock;
+mod configs;
+mod directory;
+mod durability;
+mod errors;
+mod folders;
+mod gate;
+mod groups;
+mod internal_records;
+mod maintenance;
+mod meta_properties;
+mod metadata_log;
+mod metrics;
+mod parallel;
+mod partition;
+mod pins;
+mod produce;
+mod producer_ids;
+mod start;
+mod sync;
+mod topic;
+mod topics;
+mod visibility;
+mod waiter;
+
+pub use broker::{Broker, LogDir};
+pub use clock::Clock;
+pub use configs::ConfigWish;
+pub use errors::{FetchError, OpenError, ProduceError, TopicError, TrimError};
+pub use gate::{Admitted, BoxFuture, ClientContext, Gate, GatedBatch, OnAppended, Refusal};
+pub use groups::OFFSETS_TOPIC;
+pub use internal_records::NewRecord;
+pub use metrics::BrokerMetrics;
+pub use millpond_log::{Appended, FetchedBytes};
+pub use partition::Partition;
+pub use produce::{Acks, ProducePartition};
+pub use start::BrokerOptions;
+pub use topics::NewTopicRequest;
+pub use waiter::Waiter;

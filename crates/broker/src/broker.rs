@@ -1,0 +1,361 @@
+//! The node.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use millpond_coordinator::{GroupRequest, GroupResponse};
+use millpond_disk::FolderLock;
+use millpond_metadata::config::ConfigEntry;
+use millpond_metadata::{Actor, BrokerScope, Image, MetadataError, Settings, TopicImage};
+use millpond_types::{
+    LeaderEpoch, NodeId, Offset, PartitionIndex, ProducerEpoch, ProducerId, TimestampMs, TopicId, TopicName,
+};
+use prometheus_client::registry::Registry;
+
+use crate::blocking::blocking;
+use crate::checkpoints::Checkpoints;
+use crate::configs::ConfigWish;
+use crate::errors::{OpenError, TopicError, TrimError};
+use crate::gate::{Gate, Gates};
+use crate::groups::Groups;
+use crate::maintenance::{self, Maintenance};
+use crate::metrics::{BrokerMetrics, Sizes};
+use crate::parallel;
+use crate::partition::Partition;
+use crate::producer_ids::ProducerIds;
+use crate::start::{BrokerOptions, Started, leave_clean_marker, start};
+use crate::sync::Syncer;
+use crate::topics::{NewTopicRequest, Topics};
+
+/// A node: its topics, groups and threads, in this process. Made by [`Broker::open`], shared by all who serve
+/// clients; ended by [`Broker::shutdown`]. Dropped without that, it leaves its folder as `kill -9` would.
+#[derive(Debug)]
+pub struct Broker {
+    pub(crate) gates: Gates,
+    producer_ids: ProducerIds,
+    stopping: AtomicBool,
+    // In the order in which they end: those that ask for syncs before those that sync, and the lock last.
+    groups: Groups,
+    maintenance: Maintenance,
+    pub(crate) topics: Arc<Topics>,
+    checkpoints: Arc<Checkpoints>,
+    _syncer: Syncer,
+    _lock: FolderLock,
+}
+
+/// The data folder, as DescribeLogDirs shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogDir {
+    /// Its path.
+    pub path: String,
+    /// Bytes that are free on its file system.
+    pub usable_bytes: u64,
+    /// Bytes of all logs and what is free: what the node could fill.
+    pub total_bytes: u64,
+    /// Every partition with the bytes of its log.
+    pub partitions: Vec<(TopicName, PartitionIndex, u64)>,
+}
+
+impl Broker {
+    /// Opens the data folder and starts the node's threads. Reads and verifies as much as the last end makes necessary,
+    /// so it may take time; it needs no runtime.
+    pub fn open(options: BrokerOptions) -> Result<Arc<Broker>, OpenError> {
+        let Started { topics, checkpoints, syncer, lock } = start(options)?;
+        let broker = Broker {
+            gates: Gates::default(),
+            producer_ids: ProducerIds::default(),
+            stopping: AtomicBool::new(false),
+            groups: Groups::start(topics.clone()).map_err(OpenError::Thread)?,
+            maintenance: Maintenance::start(topics.clone(), checkpoints.clone()).map_err(OpenError::Thread)?,
+            topics,
+            checkpoints,
+            _syncer: syncer,
+            _lock: lock,
+        };
+        Ok(Arc::new(broker))
+    }
+
+    /// Stops: no more is appended, everything is synced and closed, and the next start will have nothing to verify.
+    /// Says what could not be closed; then the next start verifies that.
+    pub async fn shutdown(self: &Arc<Broker>) -> Result<(), OpenError> {
+        if self.stopping.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        let broker = self.clone();
+        blocking(move || broker.close()).await
+    }
+
+    fn close(&self) -> Result<(), OpenError> {
+        self.groups.stop();
+        self.maintenance.stop();
+        // No topic comes or goes any more.
+        let metadata_log = self.topics.metadata_log.lock();
+        let partitions = self.topics.directory().partitions();
+        partitions.iter().for_each(|partition| partition.stop());
+        // Each is closed, even if another could not be.
+        let closed = parallel::try_all(partitions, parallel::THREADS, |partition| {
+            let failed = |source| OpenError::Log { path: partition.log().dir().to_owned(), source };
+            Ok::<_, std::convert::Infallible>((partition.name(), partition.close().map_err(failed)))
+        });
+        let Ok(closed) = closed;
+        let mut points = BTreeMap::new();
+        for (name, closed) in closed {
+            points.insert(name, closed?);
+        }
+        let now_ms = self.now_ms();
+        let metadata_end = metadata_log
+            .close(now_ms)
+            .map_err(|source| OpenError::Log { path: self.topics.data_dir.clone(), source })?;
+        self.checkpoints
+            .write_at_end(points, metadata_end, &self.topics)
+            .map_err(|source| OpenError::Log { path: self.topics.data_dir.clone(), source })?;
+        leave_clean_marker(&self.topics.data_dir)
+    }
+
+    /// Whether [`Broker::shutdown`] was called.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// Topics and configurations as they are right now. Cheap.
+    pub fn image(&self) -> Arc<Image> {
+        self.topics.image()
+    }
+
+    /// How the node was told to run.
+    pub fn settings(&self) -> &Settings {
+        &self.topics.settings
+    }
+
+    /// The time by the node's clock.
+    pub fn now_ms(&self) -> TimestampMs {
+        self.topics.around.clock.now_ms()
+    }
+
+    /// The cluster's id.
+    pub fn cluster_id(&self) -> String {
+        self.image().cluster_id().to_owned()
+    }
+
+    /// This node's id.
+    pub fn node_id(&self) -> NodeId {
+        self.topics.node_id
+    }
+
+    /// The epoch of all partitions: 0 at first, one more after each end that was not clean.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.topics.around.leader_epoch
+    }
+
+    /// A partition by its topic's name.
+    pub fn partition(&self, topic: &str, index: PartitionIndex) -> Option<Arc<Partition>> {
+        self.topics.directory().partition(topic, index)
+    }
+
+    /// A partition by its topic's id.
+    pub fn partition_by_id(&self, id: TopicId, index: PartitionIndex) -> Option<Arc<Partition>> {
+        self.topics.directory().partition_by_id(id, index)
+    }
+
+    /// A topic by name.
+    pub fn topic(&self, name: &str) -> Option<Arc<TopicImage>> {
+        self.image().topic(name).cloned()
+    }
+
+    /// A topic by id.
+    pub fn topic_by_id(&self, id: TopicId) -> Option<Arc<TopicImage>> {
+        self.image().topic_by_id(id).cloned()
+    }
+
+    /// Makes a topic; with `validate_only` only says what it would be.
+    pub async fn create_topic(
+        &self,
+        request: NewTopicRequest,
+        validate_only: bool,
+    ) -> Result<Arc<TopicImage>, TopicError> {
+        self.changing(move |topics| topics.create(request, validate_only)).await
+    }
+
+    /// The topic of this name, made with all defaults if there is none and the settings allow it.
+    pub async fn auto_create_topic(&self, name: &str) -> Result<Arc<TopicImage>, TopicError> {
+        if let Some(topic) = self.topic(name) {
+            return Ok(topic);
+        }
+        if !self.settings().auto_create_topics {
+            return Err(TopicError::AutoCreateDisabled(name.to_owned()));
+        }
+        match self.create_topic(NewTopicRequest::new(name), false).await {
+            // Somebody was faster.
+            Err(TopicError::Metadata(MetadataError::TopicExists(_))) if self.topic(name).is_some() => {
+                self.topic(name).ok_or_else(|| MetadataError::UnknownTopic(name.to_owned()).into())
+            }
+            created => created,
+        }
+    }
+
+    /// Deletes a topic with all its records.
+    pub async fn delete_topic(&self, name: &str, actor: Actor) -> Result<(), TopicError> {
+        self.delete(name.to_owned(), None, actor).await
+    }
+
+    /// Deletes the topic with this id, and never one of the same name that was made later.
+    pub async fn delete_topic_by_id(&self, id: TopicId, actor: Actor) -> Result<(), TopicError> {
+        let topic = self.topic_by_id(id).ok_or(MetadataError::UnknownTopicId(id))?;
+        self.delete(topic.name.to_string(), Some(id), actor).await
+    }
+
+    async fn delete(&self, name: String, id: Option<TopicId>, actor: Actor) -> Result<(), TopicError> {
+        let folders = self.changing(move |topics| topics.delete(&name, id, actor)).await?;
+        // The topic is gone; its bytes follow in their own time. What is left when the node ends goes at the next start.
+        drop(tokio::task::spawn_blocking(move || {
+            for folder in folders {
+                if let Err(error) = millpond_disk::remove_dir_all(&folder) {
+                    tracing::warn!(%error, "the folder of a deleted topic stays until the next start");
+                }
+            }
+        }));
+        Ok(())
+    }
+
+    /// Gives a topic more partitions, up to `count`; with `validate_only` only says whether it could.
+    pub async fn create_partitions(
+        &self,
+        topic: &str,
+        count: i32,
+        assignments: Option<Vec<Vec<NodeId>>>,
+        actor: Actor,
+        validate_only: bool,
+    ) -> Result<(), TopicError> {
+        let topic = topic.to_owned();
+        self.changing(move |topics| topics.grow(&topic, count, assignments.as_deref(), actor, validate_only)).await
+    }
+
+    /// Gives a topic to a stream, or sets it free. Its partitions are held from then on, or shown.
+    pub async fn set_topic_owner(&self, topic: &str, owner: Option<String>) -> Result<(), TopicError> {
+        let topic = topic.to_owned();
+        self.changing(move |topics| topics.set_owner(&topic, owner.as_deref())).await
+    }
+
+    /// Changes a topic's configurations; with `validate_only` only says whether they could be.
+    pub async fn alter_topic_configs(
+        &self,
+        topic: &str,
+        wish: ConfigWish,
+        validate_only: bool,
+    ) -> Result<(), TopicError> {
+        let topic = topic.to_owned();
+        self.changing(move |topics| topics.alter_topic(&topic, &wish, validate_only)).await
+    }
+
+    /// Changes the broker's configurations; with `validate_only` only says whether they could be.
+    pub async fn alter_broker_configs(
+        &self,
+        scope: BrokerScope,
+        wish: ConfigWish,
+        validate_only: bool,
+    ) -> Result<(), TopicError> {
+        self.changing(move |topics| topics.alter_broker(scope, &wish, validate_only)).await
+    }
+
+    /// A topic's configurations, their values and where those come from.
+    pub fn describe_topic_configs(&self, topic: &str) -> Result<Vec<ConfigEntry>, TopicError> {
+        self.topics.describe_topic(topic)
+    }
+
+    /// The broker's configurations. `runtime` has the values that only the front knows, such as its listeners.
+    pub fn describe_broker_configs(&self, runtime: &BTreeMap<&str, String>) -> Vec<ConfigEntry> {
+        self.topics.describe_broker(runtime)
+    }
+
+    async fn changing<Done: Send + 'static>(
+        &self,
+        change: impl FnOnce(&Topics) -> Result<Done, TopicError> + Send + 'static,
+    ) -> Result<Done, TopicError> {
+        if self.is_stopping() {
+            return Err(TopicError::Stopping);
+        }
+        let topics = self.topics.clone();
+        blocking(move || change(&topics)).await
+    }
+
+    /// Puts a gate before a topic, which need not exist yet.
+    pub fn set_gate(&self, topic: TopicName, gate: Gate) {
+        self.gates.set(topic, gate);
+    }
+
+    /// Asks the group coordinator. The answer to a JoinGroup or SyncGroup may take as long as a rebalance does;
+    /// dropping the future takes the request back.
+    pub async fn group_request(&self, request: GroupRequest) -> GroupResponse {
+        self.groups.request(request).await
+    }
+
+    /// An id for an idempotent producer, with its first epoch. One that has an id already gets a new one, as in Kafka:
+    /// without a transactional id nothing ties the two together.
+    pub async fn init_producer_id(
+        &self,
+        _current: Option<(ProducerId, ProducerEpoch)>,
+    ) -> Result<(ProducerId, ProducerEpoch), TopicError> {
+        if self.is_stopping() {
+            return Err(TopicError::Stopping);
+        }
+        self.producer_ids.next(&self.topics).await
+    }
+
+    /// Deletes the records below `to` (−1: all that are shown). Gives the log's new start, which is durable.
+    pub async fn delete_records(&self, partition: &Arc<Partition>, to: Offset) -> Result<Offset, TrimError> {
+        let (partition, topics, checkpoints) = (partition.clone(), self.topics.clone(), self.checkpoints.clone());
+        blocking(move || {
+            let to = if to == -1 { partition.visible_end() } else { to };
+            let log_start = partition.advance_log_start(to)?;
+            checkpoints.write_log_starts(&topics)?;
+            Ok(log_start)
+        })
+        .await
+    }
+
+    /// Deletes now what is too old or too much, instead of at the next `log.retention.check.interval.ms`. Says how many
+    /// segments it deleted.
+    pub async fn enforce_retention(&self) -> u64 {
+        let topics = self.topics.clone();
+        blocking(move || {
+            let deleted = maintenance::enforce_retention(&topics);
+            maintenance::purge_deleted(&topics);
+            deleted
+        })
+        .await
+    }
+
+    /// The data folder and what every partition takes of it.
+    pub fn describe_log_dirs(&self) -> Result<LogDir, millpond_disk::DiskError> {
+        let usable_bytes = millpond_disk::free_bytes(&self.topics.data_dir)?;
+        let mut partitions: Vec<(TopicName, PartitionIndex, u64)> = self
+            .topics
+            .directory()
+            .partitions()
+            .iter()
+            .map(|partition| (partition.topic().clone(), partition.index(), partition.size_bytes()))
+            .collect();
+        partitions.sort_unstable();
+        let total_bytes = usable_bytes + partitions.iter().map(|(_, _, bytes)| bytes).sum::<u64>();
+        Ok(LogDir { path: self.topics.data_dir.display().to_string(), usable_bytes, total_bytes, partitions })
+    }
+
+    /// What the node counts.
+    pub fn metrics(&self) -> &BrokerMetrics {
+        &self.topics.around.metrics
+    }
+
+    /// Adds what the node counts to a registry.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.metrics().register(registry);
+        registry.register_collector(Box::new(Sizes { topics: Arc::downgrade(&self.topics) }));
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // Partitions may be held for longer; without the threads nothing of them becomes durable any more.
+        self.topics.directory().partitions().iter().for_each(|partition| partition.give_up());
+    }
+}

@@ -1,0 +1,104 @@
+//! Written down from time to time, so that the next start has little to read: how far each log is known to be sound,
+//! and where it starts.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use millpond_log::LogError;
+use millpond_log::checkpoint::{self, LOG_STARTS, RECOVERY_POINTS};
+use millpond_types::{Offset, TopicName, TopicPartition};
+use parking_lot::Mutex;
+
+use crate::folders::METADATA_TOPIC;
+use crate::topics::Topics;
+
+/// An offset for each partition.
+pub(crate) type Offsets = BTreeMap<TopicPartition, Offset>;
+
+/// The two checkpoint files of a data folder. Each is written only when it would say something new.
+#[derive(Debug)]
+pub(crate) struct Checkpoints {
+    recovery_points: Checkpoint,
+    log_starts: Checkpoint,
+}
+
+#[derive(Debug)]
+struct Checkpoint {
+    path: PathBuf,
+    /// What the file says. Held while it is written.
+    written: Mutex<Offsets>,
+}
+
+impl Checkpoint {
+    /// Reads the file. One that is damaged (a power cut on a bad disk) says nothing: then recovery reads more.
+    fn read(path: PathBuf) -> Checkpoint {
+        let written = checkpoint::read(&path).unwrap_or_else(|error| {
+            tracing::warn!(%error, "a checkpoint cannot be read; more of the logs is verified instead");
+            Offsets::new()
+        });
+        Checkpoint { path, written: Mutex::new(written) }
+    }
+
+    fn write(&self, collect: impl FnOnce() -> Offsets) -> Result<(), LogError> {
+        let mut written = self.written.lock();
+        // Collected under the lock, so that of two writers the later one writes the later offsets.
+        let offsets = collect();
+        if *written != offsets {
+            checkpoint::write(&self.path, &offsets)?;
+            *written = offsets;
+        }
+        Ok(())
+    }
+}
+
+impl Checkpoints {
+    /// Those of the folder `data_dir`.
+    pub(crate) fn read(data_dir: &Path) -> Checkpoints {
+        Checkpoints {
+            recovery_points: Checkpoint::read(data_dir.join(RECOVERY_POINTS)),
+            log_starts: Checkpoint::read(data_dir.join(LOG_STARTS)),
+        }
+    }
+
+    /// What they say of a partition; 0 if nothing.
+    pub(crate) fn of(&self, partition: &TopicPartition) -> (Offset, Offset) {
+        let of = |checkpoint: &Checkpoint| checkpoint.written.lock().get(partition).copied().unwrap_or(0);
+        (of(&self.recovery_points), of(&self.log_starts))
+    }
+
+    /// Writes both, as all logs are now.
+    pub(crate) fn write(&self, topics: &Topics) -> Result<(), LogError> {
+        self.recovery_points.write(|| {
+            let partitions = topics.directory().partitions();
+            let mut offsets: Offsets =
+                partitions.iter().map(|partition| (partition.name(), partition.checkpoint())).collect();
+            offsets.insert(metadata_partition(), topics.metadata_log.lock().checkpoint());
+            offsets
+        })?;
+        self.write_log_starts(topics)
+    }
+
+    /// Writes both when all logs are closed: `points` are what a clean start wants to have back.
+    pub(crate) fn write_at_end(&self, points: Offsets, metadata_end: Offset, topics: &Topics) -> Result<(), LogError> {
+        self.recovery_points.write(|| {
+            let mut points = points;
+            points.insert(metadata_partition(), metadata_end);
+            points
+        })?;
+        self.write_log_starts(topics)
+    }
+
+    /// Writes where the logs start: needed before anybody is told that records are deleted.
+    pub(crate) fn write_log_starts(&self, topics: &Topics) -> Result<(), LogError> {
+        self.log_starts.write(|| {
+            let partitions = topics.directory().partitions();
+            let starts = partitions.iter().map(|partition| (partition.name(), partition.log_start()));
+            starts.filter(|(_, start)| *start > 0).collect()
+        })
+    }
+}
+
+/// The metadata's log, as the checkpoints name it.
+pub(crate) fn metadata_partition() -> TopicPartition {
+    TopicPartition::new(TopicName::new(METADATA_TOPIC).expect("a topic name"), 0)
+}

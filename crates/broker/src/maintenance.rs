@@ -1,0 +1,115 @@
+//! What has to be done from time to time: roll and delete segments by age and size, remove deleted files, write the
+//! checkpoints.
+//!
+//! One thread. It sleeps until the next of these is due, and forgets about a failure until the next time: what
+//! was not deleted today is deleted in five minutes.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::checkpoints::Checkpoints;
+use crate::topics::Topics;
+
+/// The thread, from outside. It ends when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Maintenance {
+    stop: Arc<Stop>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+#[derive(Debug, Default)]
+struct Stop {
+    stopping: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Stop {
+    /// Sleeps until `until`. Says whether to go on.
+    fn sleep(&self, until: Instant) -> bool {
+        let mut stopping = self.stopping.lock();
+        while !*stopping {
+            if self.changed.wait_until(&mut stopping, until).timed_out() {
+                break;
+            }
+        }
+        !*stopping
+    }
+}
+
+impl Maintenance {
+    /// Starts the thread.
+    pub(crate) fn start(topics: Arc<Topics>, checkpoints: Arc<Checkpoints>) -> std::io::Result<Maintenance> {
+        let stop = Arc::new(Stop::default());
+        let stopping = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("maintenance".to_owned())
+            .spawn(move || work(&topics, &checkpoints, &stopping))?;
+        Ok(Maintenance { stop, thread: Mutex::new(Some(thread)) })
+    }
+
+    /// Ends the thread after what it is doing.
+    pub(crate) fn stop(&self) {
+        *self.stop.stopping.lock() = true;
+        self.stop.changed.notify_all();
+        if let Some(thread) = self.thread.lock().take() {
+            // A thread that panicked has printed its message.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for Maintenance {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn interval(milliseconds: i64) -> Duration {
+    Duration::from_millis(u64::try_from(milliseconds).unwrap_or(0).max(1))
+}
+
+fn work(topics: &Topics, checkpoints: &Checkpoints, stop: &Stop) {
+    let retention_interval = interval(topics.settings.retention_check_interval_ms);
+    let checkpoint_interval = interval(topics.settings.checkpoint_interval_ms);
+    let mut retention = Instant::now() + retention_interval;
+    let mut checkpoint = Instant::now() + checkpoint_interval;
+    while stop.sleep(retention.min(checkpoint)) {
+        let now = Instant::now();
+        if now >= retention {
+            enforce_retention(topics);
+            retention = now + retention_interval;
+        }
+        if now >= checkpoint {
+            purge_deleted(topics);
+            if let Err(error) = checkpoints.write(topics) {
+                tracing::warn!(%error, "the checkpoints were not written; a start after a crash will verify more");
+            }
+            checkpoint = now + checkpoint_interval;
+        }
+    }
+}
+
+/// Rolls segments that are old enough and deletes those that are too old or too many. Says how many it deleted.
+pub(crate) fn enforce_retention(topics: &Topics) -> u64 {
+    let mut deleted = 0;
+    for partition in topics.directory().partitions() {
+        match partition.enforce_retention() {
+            Ok(segments) => deleted += segments,
+            Err(error) => tracing::warn!(partition = %partition.name(), %error, "retention failed"),
+        }
+    }
+    topics.around.metrics.segments_deleted.inc_by(deleted);
+    deleted
+}
+
+/// Removes the files of deleted segments whose delay is over.
+pub(crate) fn purge_deleted(topics: &Topics) {
+    for partition in topics.directory().partitions() {
+        if let Err(error) = partition.purge_deleted() {
+            tracing::warn!(partition = %partition.name(), %error, "files of deleted segments stay");
+        }
+    }
+}

@@ -1,0 +1,488 @@
+//! One partition: its log, what of it is shown, what of it is durable, and who waits for either.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use millpond_log::{AppendError, Appended, FetchedBytes, LogError, PartitionLog, ReadError};
+use millpond_records::BatchHeader;
+use millpond_types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId, TopicName, TopicPartition};
+use parking_lot::{Mutex, RwLock};
+
+use crate::clock::Clock;
+use crate::durability::{Durability, Ended};
+use crate::errors::{FetchError, ProduceError, TrimError};
+use crate::metrics::BrokerMetrics;
+use crate::pins::Pins;
+use crate::sync::{DirtyMark, SyncQueue};
+use crate::topic::Topic;
+use crate::visibility::Visibility;
+use crate::waiter::Waiter;
+
+/// Whether a partition may be used. Whoever changes it waits for the append that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Life {
+    Open,
+    /// The node stops, or has stopped.
+    Stopped,
+    /// The topic was deleted.
+    Deleted,
+}
+
+/// What all partitions of a node share.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    pub(crate) clock: Clock,
+    pub(crate) queue: Arc<SyncQueue>,
+    pub(crate) metrics: Arc<BrokerMetrics>,
+    pub(crate) leader_epoch: LeaderEpoch,
+    /// Whether `acks=all` and what is shown wait for the sync (`millpond.sync.before.ack`).
+    pub(crate) sync_before_ack: bool,
+}
+
+/// One partition of one topic.
+///
+/// Lives as long as somebody holds it; after its topic is deleted, everything answers so. Locks, in the order in
+/// which they may be taken: `rounds`, `life`, then those inside the log, visibility and durability, of which
+/// no two are held at once.
+#[derive(Debug)]
+pub struct Partition {
+    topic: Arc<Topic>,
+    index: PartitionIndex,
+    log: PartitionLog,
+    life: RwLock<Life>,
+    visibility: Visibility,
+    durability: Durability,
+    pins: Pins,
+    dirty: DirtyMark,
+    /// Where the log ended when it was last checkpointed.
+    checkpointed_end: AtomicI64,
+    /// Held during a sync, and during what must not meet one: cutting and closing the log.
+    rounds: Mutex<()>,
+    around: Surroundings,
+}
+
+impl Partition {
+    /// Around a log that was opened and is durable to its end. Partitions of a topic with an owner start held.
+    pub(crate) fn new(topic: Arc<Topic>, index: PartitionIndex, log: PartitionLog, around: Surroundings) -> Partition {
+        let end = log.log_end_offset();
+        let held_at = topic.owner().is_some().then(|| log.log_start_offset());
+        Partition {
+            topic,
+            index,
+            life: RwLock::new(Life::Open),
+            visibility: Visibility::new(end, held_at),
+            durability: Durability::new(end),
+            pins: Pins::default(),
+            dirty: DirtyMark::default(),
+            checkpointed_end: AtomicI64::new(end),
+            rounds: Mutex::new(()),
+            log,
+            around,
+        }
+    }
+
+    /// The topic's name.
+    pub fn topic(&self) -> &TopicName {
+        self.topic.name()
+    }
+
+    /// The topic's id.
+    pub fn topic_id(&self) -> TopicId {
+        self.topic.id()
+    }
+
+    /// Which of the topic's partitions this is.
+    pub fn index(&self) -> PartitionIndex {
+        self.index
+    }
+
+    /// Topic and index.
+    pub fn name(&self) -> TopicPartition {
+        TopicPartition::new(self.topic().clone(), self.index)
+    }
+
+    /// The epoch that new batches are stamped with.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.around.leader_epoch
+    }
+
+    /// The offset of the first record there is.
+    pub fn log_start(&self) -> Offset {
+        self.log.log_start_offset()
+    }
+
+    /// The offset that the next record will have. Readers see no further than [`Partition::visible_end`].
+    pub fn end(&self) -> Offset {
+        self.log.log_end_offset()
+    }
+
+    /// The offset after the last record that is shown: high watermark and last stable offset in one.
+    pub fn visible_end(&self) -> Offset {
+        self.visibility.end().max(self.log_start())
+    }
+
+    /// What the partition takes on the disk, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.log.size_bytes()
+    }
+
+    /// Wakes `waiter` once, at the next move of the visible end, or when the topic is deleted.
+    pub fn watch(&self, waiter: &Arc<Waiter>) {
+        self.visibility.watch(waiter);
+        // Deleting wakes who watches then; who comes later must not sleep for ever.
+        if *self.life.read() == Life::Deleted {
+            waiter.wake();
+        }
+    }
+
+    /// Reads whole batches that are shown, from the one that holds `from` on, up to `bytes_max`. The first comes
+    /// whole even if it is larger, when `whole_first` is set.
+    ///
+    /// From between the visible end and the log's end there is nothing to read yet, which is not an error: a
+    /// client may know of records that a held partition does not show again yet.
+    pub fn read(&self, from: Offset, bytes_max: usize, whole_first: bool) -> Result<FetchedBytes, FetchError> {
+        self.read_to(from, bytes_max, self.visible_end(), whole_first)
+    }
+
+    /// The same up to the log's end: for the owner of a held partition.
+    pub fn read_held(&self, from: Offset, bytes_max: usize, whole_first: bool) -> Result<FetchedBytes, FetchError> {
+        self.read_to(from, bytes_max, self.end(), whole_first)
+    }
+
+    fn read_to(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        end: Offset,
+        whole_first: bool,
+    ) -> Result<FetchedBytes, FetchError> {
+        self.check_exists()?;
+        let (log_start, log_end) = (self.log_start(), self.end());
+        if from < log_start || from > log_end {
+            return Err(FetchError::OutOfRange { offset: from, log_start, log_end });
+        }
+        if from >= end {
+            return Ok(FetchedBytes { base_offset: from, next_offset: from, ..FetchedBytes::default() });
+        }
+        let fetched = self.log.read(from, bytes_max, end, whole_first).map_err(|error| match error {
+            ReadError::OutOfRange { log_start, log_end, .. } => {
+                FetchError::OutOfRange { offset: from, log_start, log_end }
+            }
+            other => FetchError::Log(other),
+        })?;
+        self.around.metrics.bytes_read.inc_by(fetched.len as u64);
+        Ok(fetched)
+    }
+
+    fn check_exists(&self) -> Result<(), FetchError> {
+        match *self.life.read() {
+            Life::Deleted => {
+                Err(FetchError::UnknownPartition { topic: self.topic().to_string(), partition: self.index })
+            }
+            Life::Open | Life::Stopped => Ok(()),
+        }
+    }
+
+    /// The first shown record that is not older than `timestamp_ms`.
+    pub fn offset_for_timestamp(&self, timestamp_ms: TimestampMs) -> Result<Option<(Offset, TimestampMs)>, FetchError> {
+        self.check_exists()?;
+        self.log.offset_for_timestamp(timestamp_ms, self.visible_end()).map_err(FetchError::Search)
+    }
+
+    /// The shown record with the highest timestamp.
+    pub fn max_timestamp(&self) -> Result<Option<(Offset, TimestampMs)>, FetchError> {
+        self.check_exists()?;
+        self.log.max_timestamp(self.visible_end()).map_err(FetchError::Search)
+    }
+
+    /// The largest epoch not above `epoch` in which something was written, and where the next one begins.
+    ///
+    /// For the epoch that runs this is the log's end and not the visible end: a consumer takes an end below its
+    /// position for a sign that records were lost, and a held partition that shows less for a while lost none.
+    pub fn epoch_end(&self, epoch: LeaderEpoch) -> Option<(LeaderEpoch, Offset)> {
+        if epoch == self.leader_epoch() { Some((epoch, self.end())) } else { self.log.leader_epoch_end(epoch) }
+    }
+
+    /// Appends a batch that the node itself built: of the owner of the topic, or of the node's own topics. Neither
+    /// the owner nor a gate is asked. The sync is under way when this returns; [`Partition::durable`] waits for it.
+    pub fn append_owned(self: &Arc<Self>, batch: Vec<u8>) -> Result<Appended, ProduceError> {
+        let bytes_max = self.topic.batch_bytes_max();
+        if batch.len() > bytes_max {
+            return Err(ProduceError::TooLarge { bytes: batch.len(), bytes_max });
+        }
+        self.append(BytesMut::from(Bytes::from(batch)))
+    }
+
+    /// Appends a batch that was checked, and asks for the sync.
+    pub(crate) fn append(self: &Arc<Self>, batch: BytesMut) -> Result<Appended, ProduceError> {
+        let bytes = batch.len() as u64;
+        let appended = {
+            let life = self.life.read();
+            self.check_open(*life)?;
+            self.log.append(batch, self.leader_epoch(), self.around.clock.now_ms()).map_err(|error| {
+                self.around.metrics.appends_refused.inc();
+                match error {
+                    AppendError::Poisoned { reason } => ProduceError::Poisoned { reason },
+                    other => ProduceError::Log(other),
+                }
+            })?
+        };
+        if appended.duplicate {
+            self.around.metrics.appends_duplicate.inc();
+        } else {
+            self.around.metrics.batches_appended.inc();
+            self.around.metrics.bytes_appended.inc_by(bytes);
+        }
+        if self.around.sync_before_ack {
+            self.request_sync();
+        } else {
+            self.safe_up_to(appended.last_offset + 1);
+        }
+        Ok(appended)
+    }
+
+    /// Where this batch is already, if its idempotent producer sent it before.
+    pub(crate) fn find_duplicate(&self, header: &BatchHeader) -> Option<Appended> {
+        self.log.find_duplicate(header)
+    }
+
+    fn check_open(&self, life: Life) -> Result<(), ProduceError> {
+        match life {
+            Life::Open => Ok(()),
+            Life::Stopped => Err(ProduceError::Stopping),
+            Life::Deleted => {
+                Err(ProduceError::UnknownPartition { topic: self.topic().to_string(), partition: self.index })
+            }
+        }
+    }
+
+    /// Sees to it that everything appended so far is synced soon.
+    pub fn request_sync(self: &Arc<Self>) {
+        self.around.queue.request(self);
+    }
+
+    /// Waits until everything below `end` is durable. With `millpond.sync.before.ack=false` that is at once: then no
+    /// write waits for the disk.
+    pub async fn durable(&self, end: Offset) -> Result<(), ProduceError> {
+        self.durability.wait(end).await.map_err(|ended| self.explain(ended))
+    }
+
+    /// The same for a thread, for at most `timeout`.
+    pub fn durable_blocking(&self, end: Offset, timeout: Duration) -> Result<(), ProduceError> {
+        match self.durability.wait_blocking(end, timeout) {
+            Some(answer) => answer.map_err(|ended| self.explain(ended)),
+            None => Err(ProduceError::TimedOut { timeout_ms: i64::try_from(timeout.as_millis()).unwrap_or(i64::MAX) }),
+        }
+    }
+
+    fn explain(&self, ended: Ended) -> ProduceError {
+        match ended {
+            Ended::Poisoned(reason) => ProduceError::Poisoned { reason },
+            Ended::Deleted => ProduceError::UnknownPartition { topic: self.topic().to_string(), partition: self.index },
+            Ended::Stopped => ProduceError::Stopping,
+        }
+    }
+
+    /// Stops showing what comes from now on.
+    pub fn hold(&self) {
+        self.visibility.hold();
+    }
+
+    /// Shows everything below `end`, as soon as it is durable, and goes on holding what is above. Of a partition
+    /// that nobody holds everything durable is shown anyway.
+    pub fn reveal(&self, end: Offset) {
+        self.visibility.reveal(end);
+    }
+
+    /// Ends the holding: everything durable is shown.
+    pub fn release(&self) {
+        self.visibility.release();
+    }
+
+    /// Cuts off everything from `offset` on, of a held partition and above what it has shown: what a stream wrote
+    /// in a step that was not committed.
+    pub fn truncate_to(&self, offset: Offset) -> Result<(), TrimError> {
+        let _no_sync = self.rounds.lock();
+        // The write lock keeps appends away.
+        let life = self.life.write();
+        if *life != Life::Open {
+            return Err(TrimError::Closed);
+        }
+        if !self.visibility.is_held() || offset < self.visibility.end() {
+            return Err(TrimError::Shown { offset, visible_end: self.visibility.end() });
+        }
+        // The batch that holds the offset goes as a whole.
+        let end = self.log.truncate_to(offset)?;
+        self.visibility.cut(end);
+        self.durability.cut(end);
+        Ok(())
+    }
+
+    /// `name` needs the records from `offset` on: retention leaves them. A later pin of the same name replaces it.
+    /// Pins are not written down: who needs one after a restart sets it again.
+    pub fn pin(&self, name: &str, offset: Offset) {
+        self.pins.set(name, offset);
+    }
+
+    /// `name` needs nothing more.
+    pub fn unpin(&self, name: &str) {
+        self.pins.remove(name);
+    }
+
+    /// From where on somebody needs the records, and who.
+    pub fn lowest_pin(&self) -> Option<(String, Offset)> {
+        self.pins.lowest()
+    }
+
+    /// The records below `to` are not served any more; whole segments of them go. The caller writes the new start down.
+    pub(crate) fn advance_log_start(&self, to: Offset) -> Result<Offset, TrimError> {
+        let life = self.life.read();
+        if *life != Life::Open {
+            return Err(TrimError::Closed);
+        }
+        let (log_start, visible_end) = (self.log_start(), self.visible_end());
+        if to > visible_end || to < 0 {
+            return Err(TrimError::OutOfRange { offset: to, log_start, visible_end });
+        }
+        if let Some((name, offset)) = self.lowest_pin().filter(|(_, offset)| *offset < to) {
+            return Err(TrimError::Pinned { name, offset });
+        }
+        let log_start = self.log.advance_log_start(to)?;
+        self.visibility.started_at(log_start);
+        Ok(log_start)
+    }
+
+    /// One sync of everything appended before it, and the news of it to all who wait. Called by the sync threads.
+    pub(crate) fn sync_round(&self) {
+        let _alone = self.rounds.lock();
+        if *self.life.read() != Life::Open {
+            return;
+        }
+        self.around.metrics.syncs.inc();
+        let started = std::time::Instant::now();
+        // A panic in the log leaves it in an unknown state, which is what a failed sync does, too.
+        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.log.sync()));
+        match outcome {
+            Ok(Ok(durable_end)) => {
+                self.around.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
+                self.safe_up_to(durable_end);
+            }
+            Ok(Err(LogError::Poisoned { reason })) => self.poison(reason),
+            Ok(Err(error)) => self.poison(error.to_string()),
+            Err(_) => self.poison("the sync ended in a panic, see the node's log".to_owned()),
+        }
+    }
+
+    /// Everything below `end` may be answered for, and shown.
+    fn safe_up_to(&self, end: Offset) {
+        // Shown first: who produced and was answered finds the records.
+        self.visibility.ready(end);
+        self.durability.moved_to(end);
+    }
+
+    fn poison(&self, reason: String) {
+        if self.durability.end(Ended::Poisoned(reason.clone())) {
+            self.around.metrics.logs_poisoned.inc();
+            tracing::error!(partition = %self.name(), reason, "a sync failed; this partition accepts no more writes");
+        }
+    }
+
+    /// The topic is gone: whoever waits is woken, and everything answers so from now on.
+    pub(crate) fn delete(&self) {
+        *self.life.write() = Life::Deleted;
+        self.durability.end(Ended::Deleted);
+        self.visibility.wake_all();
+    }
+
+    /// Takes no more appends.
+    pub(crate) fn stop(&self) {
+        let mut life = self.life.write();
+        if *life == Life::Open {
+            *life = Life::Stopped;
+        }
+        drop(life);
+        self.visibility.wake_all();
+    }
+
+    /// Syncs and closes the log of a stopped partition, so that the next start need not look into it. Gives the offset
+    /// up to which it is known to be right.
+    pub(crate) fn close(&self) -> Result<Offset, LogError> {
+        let _alone = self.rounds.lock();
+        if let Some(Ended::Poisoned(reason)) = self.durability.ended() {
+            tracing::warn!(partition = %self.name(), reason, "not closed cleanly");
+        }
+        let closed = self.log.close(self.around.clock.now_ms());
+        match &closed {
+            Ok(end) => self.safe_up_to(*end),
+            Err(error) => self.poison(error.to_string()),
+        }
+        self.durability.end(Ended::Stopped);
+        self.visibility.wake_all();
+        closed
+    }
+
+    /// Tells whoever waits for a sync that none will come.
+    pub(crate) fn give_up(&self) {
+        self.stop();
+        self.durability.end(Ended::Stopped);
+    }
+
+    /// Begins a new segment if the active one is old enough, and deletes those that are too old or too many, but none
+    /// that somebody needs or that was never shown. Says how many it deleted.
+    pub(crate) fn enforce_retention(&self) -> Result<u64, LogError> {
+        if *self.life.read() != Life::Open {
+            return Ok(0);
+        }
+        let now_ms = self.around.clock.now_ms();
+        let pinned = self.lowest_pin().map_or(Offset::MAX, |(_, offset)| offset);
+        self.log.expire_producers(now_ms);
+        self.log.roll_if_due(now_ms)?;
+        let deleted = self.log.enforce_retention(now_ms, pinned.min(self.visible_end()))?;
+        self.visibility.started_at(self.log_start());
+        Ok(deleted)
+    }
+
+    /// Removes the files of deleted segments whose delay is over.
+    pub(crate) fn purge_deleted(&self) -> Result<(), LogError> {
+        if *self.life.read() == Life::Open {
+            self.log.purge_deleted(self.around.clock.now_ms())?;
+        }
+        Ok(())
+    }
+
+    /// Writes down what spares a start after a crash from reading the log again, if anything was appended since it was
+    /// done last. Gives the recovery point.
+    pub(crate) fn checkpoint(&self) -> Offset {
+        let end = self.end();
+        let open = *self.life.read() == Life::Open;
+        if open && self.checkpointed_end.load(Ordering::Relaxed) != end && self.durability.ended().is_none() {
+            let _alone = self.rounds.lock();
+            match self.log.checkpoint() {
+                Ok(durable_end) => {
+                    self.safe_up_to(durable_end);
+                    self.checkpointed_end.store(end, Ordering::Relaxed);
+                }
+                Err(LogError::Poisoned { reason }) => self.poison(reason),
+                Err(error) => tracing::warn!(partition = %self.name(), %error, "no checkpoint was made"),
+            }
+        }
+        self.log.recovery_point()
+    }
+
+    /// The log itself, for the node's own duties.
+    pub(crate) fn log(&self) -> &PartitionLog {
+        &self.log
+    }
+
+    /// Where the partition stands between its appends and the syncs.
+    pub(crate) fn dirty_mark(&self) -> &DirtyMark {
+        &self.dirty
+    }
+
+    /// The topic's own state.
+    pub(crate) fn topic_state(&self) -> &Arc<Topic> {
+        &self.topic
+    }
+}

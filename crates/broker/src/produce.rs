@@ -1,0 +1,136 @@
+//! Producing: from what a client sent to records that are safe.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use millpond_log::Appended;
+use millpond_records::{BatchHeader, ProducedError, validate_produced};
+use millpond_types::TimestampMs;
+use std::sync::Arc;
+
+use crate::broker::Broker;
+use crate::errors::ProduceError;
+use crate::gate::{ClientContext, GatedBatch, Gateway};
+use crate::partition::Partition;
+
+/// By how many milliseconds a record may be ahead of the node's clock: Kafka's default of
+/// `message.timestamp.after.max.ms`, which cannot be changed yet.
+const TIMESTAMP_AHEAD_MS_MAX: i64 = 3_600_000;
+
+/// When a batch is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    /// Not at all; the answer here says what came of it anyway.
+    None,
+    /// When it is appended.
+    Leader,
+    /// When it is durable.
+    All,
+}
+
+/// A batch for one partition.
+#[derive(Debug)]
+pub struct ProducePartition {
+    /// Where it goes.
+    pub partition: Arc<Partition>,
+    /// The record batch as it was sent.
+    pub batch: BytesMut,
+    /// When it is answered.
+    pub acks: Acks,
+    /// Who sends it.
+    pub client: ClientContext,
+    /// How long to wait at most for the sync, in milliseconds.
+    pub timeout_ms: i64,
+}
+
+impl Broker {
+    /// Checks a batch, lets the topic's gate decide, appends it, and with [`Acks::All`] waits until it is durable.
+    ///
+    /// When the future is dropped, the batch is either not appended or will be durable; what a gate admitted takes
+    /// its effect.
+    pub async fn produce(&self, request: ProducePartition) -> Result<Appended, ProduceError> {
+        let ProducePartition { partition, batch, acks, client, timeout_ms } = request;
+        let topic = partition.topic_state();
+        let header = validate_produced(&batch, topic.batch_bytes_max()).map_err(|error| match error {
+            ProducedError::TooLarge { len, bytes_max } => ProduceError::TooLarge { bytes: len, bytes_max },
+            other => ProduceError::Records(other),
+        })?;
+        self.check_timestamp(&header)?;
+        if let Some(stream) = topic.owner() {
+            return Err(ProduceError::OwnedByStream { topic: topic.name().clone(), stream: stream.to_string() });
+        }
+        let gateway = self.gates.find(topic.name());
+        let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
+        match gateway {
+            Some(gateway) => pass_gate(gateway, partition, &header, batch, acks, client, timeout).await,
+            None if topic.is_internal() => Err(ProduceError::InternalTopic { topic: topic.name().clone() }),
+            None => {
+                let appended = partition.append(batch)?;
+                if acks == Acks::All {
+                    durable_in_time(&partition, appended, timeout).await?;
+                }
+                Ok(appended)
+            }
+        }
+    }
+
+    fn check_timestamp(&self, header: &BatchHeader) -> Result<(), ProduceError> {
+        let now_ms: TimestampMs = self.now_ms();
+        if header.max_timestamp.saturating_sub(now_ms) > TIMESTAMP_AHEAD_MS_MAX {
+            let timestamp_ms = header.max_timestamp;
+            return Err(ProduceError::InvalidTimestamp { timestamp_ms, now_ms, ahead_ms_max: TIMESTAMP_AHEAD_MS_MAX });
+        }
+        Ok(())
+    }
+}
+
+async fn durable_in_time(partition: &Partition, appended: Appended, timeout: Duration) -> Result<(), ProduceError> {
+    match tokio::time::timeout(timeout, partition.durable(appended.last_offset + 1)).await {
+        Ok(durable) => durable,
+        Err(_elapsed) => Err(ProduceError::TimedOut { timeout_ms: timeout.as_millis() as i64 }),
+    }
+}
+
+async fn pass_gate(
+    gateway: Arc<Gateway>,
+    partition: Arc<Partition>,
+    header: &BatchHeader,
+    batch: BytesMut,
+    acks: Acks,
+    client: ClientContext,
+    timeout: Duration,
+) -> Result<Appended, ProduceError> {
+    // Fair: batches go through in the order they came.
+    let turn = gateway.turn.clone().lock_owned().await;
+    // An idempotent producer that sends a batch again wants to hear that it is in, not what the gate thinks of it now.
+    if let Some(appended) = partition.find_duplicate(header) {
+        if acks == Acks::All {
+            durable_in_time(&partition, appended, timeout).await?;
+        }
+        return Ok(appended);
+    }
+    let records: Bytes = batch.freeze();
+    let gated = GatedBatch { partition: partition.name(), records: records.clone(), client };
+    let admitted = (gateway.gate)(gated)
+        .await
+        .map_err(|refusal| ProduceError::Refused { message: refusal.message, record_errors: refusal.record_errors })?;
+    // From here on it is a task of its own: what is in the log takes its effect, whether or not the client waits.
+    let effect = tokio::spawn(async move {
+        let _turn = turn;
+        let appended = match partition.append(BytesMut::from(records)) {
+            Ok(appended) => partition.durable(appended.last_offset + 1).await.map(|()| appended),
+            Err(error) => Err(error),
+        };
+        let outcome = match &appended {
+            Ok(appended) => Ok(appended.base_offset),
+            Err(error) => Err(error.to_string()),
+        };
+        (admitted.on_appended)(outcome).await;
+        appended
+    });
+    match effect.await {
+        Ok(appended) => appended,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(_cancelled) => Err(ProduceError::Stopping),
+    }
+}

@@ -1,0 +1,288 @@
+//! From a data folder to a running node, and back.
+//!
+//! The order of a start: lock; `meta.properties`; the clean marker, which is deleted as soon as it is read, so that a
+//! crash while starting counts as one; the metadata's log; folders that no topic claims; all logs, several at
+//! once; then the threads. After a clean stop no segment is read. After any other end each log is verified
+//! from its recovery point, and what was verified is durable before it is served.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use millpond_disk::FolderLock;
+use millpond_log::{LogError, LogOptions, PartitionLog, Recovery, TailBudget, read_topic_id};
+use millpond_metadata::config::TopicConfig;
+use millpond_metadata::{Image, Settings, TopicImage};
+use millpond_types::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
+use parking_lot::{Mutex, RwLock};
+use uuid::Uuid;
+
+use crate::checkpoints::{Checkpoints, metadata_partition};
+use crate::clock::Clock;
+use crate::configs::log_options;
+use crate::directory::{Directory, Entry};
+use crate::errors::OpenError;
+use crate::folders::{self, DELETE_SUFFIX, STRAY_SUFFIX};
+use crate::meta_properties::MetaProperties;
+use crate::metadata_log::{MetadataLog, ReplayError};
+use crate::metrics::BrokerMetrics;
+use crate::parallel;
+use crate::partition::{Partition, Surroundings};
+use crate::sync::Syncer;
+use crate::topic::Topic;
+use crate::topics::Topics;
+
+/// There only after a clean stop (Kafka's name).
+const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
+
+/// What a node is to be.
+#[derive(Debug, Clone)]
+pub struct BrokerOptions {
+    /// Where its data lie. Made if it does not exist.
+    pub data_dir: PathBuf,
+    /// How it is set.
+    pub settings: Settings,
+    /// Its id, as clients see it.
+    pub node_id: NodeId,
+    /// Its clock.
+    pub clock: Clock,
+}
+
+impl BrokerOptions {
+    /// Node 1 with all defaults, by the machine's clock.
+    pub fn new(data_dir: impl Into<PathBuf>) -> BrokerOptions {
+        BrokerOptions { data_dir: data_dir.into(), settings: Settings::default(), node_id: 1, clock: Clock::system() }
+    }
+}
+
+/// A node whose logs are open.
+#[derive(Debug)]
+pub(crate) struct Started {
+    pub(crate) topics: Arc<Topics>,
+    pub(crate) checkpoints: Arc<Checkpoints>,
+    pub(crate) syncer: Syncer,
+    pub(crate) lock: FolderLock,
+}
+
+/// Opens the data folder.
+pub(crate) fn start(options: BrokerOptions) -> Result<Started, OpenError> {
+    let data_dir = options.data_dir;
+    millpond_disk::create_dir_all(&data_dir)
+        .map_err(|source| OpenError::NotWritable { path: data_dir.clone(), source })?;
+    let lock = take_lock(&data_dir)?;
+    let (mut properties, is_new) = MetaProperties::read_or_create(&data_dir, options.node_id)?;
+    let clean = is_new || take_clean_marker(&data_dir)?;
+    if !clean {
+        // Durable before a batch is stamped with it.
+        properties.leader_epoch += 1;
+        properties.write(&data_dir)?;
+    }
+    let settings = Arc::new(options.settings);
+    let opening = Opening {
+        clean,
+        tails: TailBudget::new(settings.tail_bytes_max),
+        checkpoints: Arc::new(Checkpoints::read(&data_dir)),
+        clock: options.clock,
+        data_dir,
+        settings,
+    };
+    let metadata_log = opening.metadata_log(properties.leader_epoch)?;
+    let replayed = metadata_log.replay(&properties.cluster_id).map_err(|error| opening.explain(error))?;
+    opening.sort_out_folders(&replayed.image, &replayed.deleted)?;
+
+    let syncer = Syncer::start(opening.settings.sync_threads).map_err(OpenError::Thread)?;
+    let around = Surroundings {
+        clock: opening.clock.clone(),
+        queue: syncer.queue().clone(),
+        metrics: Arc::new(BrokerMetrics::default()),
+        leader_epoch: properties.leader_epoch,
+        sync_before_ack: opening.settings.sync_before_ack,
+    };
+    let directory = opening.partitions(&replayed.image, &around)?;
+    let topics = Topics {
+        data_dir: opening.data_dir,
+        settings: opening.settings,
+        node_id: options.node_id,
+        tails: opening.tails,
+        around,
+        image: RwLock::new(Arc::new(replayed.image)),
+        directory,
+        metadata_log: Mutex::new(metadata_log),
+    };
+    Ok(Started { topics: Arc::new(topics), checkpoints: opening.checkpoints, syncer, lock })
+}
+
+fn take_lock(data_dir: &Path) -> Result<FolderLock, OpenError> {
+    FolderLock::take(data_dir).map_err(|source| {
+        let path = data_dir.to_owned();
+        match source.source.kind() {
+            std::io::ErrorKind::ResourceBusy => OpenError::InUse { path, source },
+            _ => OpenError::NotWritable { path, source },
+        }
+    })
+}
+
+/// Whether the node was stopped cleanly. The marker is gone, durably, when this returns.
+fn take_clean_marker(data_dir: &Path) -> Result<bool, OpenError> {
+    let path = data_dir.join(CLEAN_MARKER);
+    let clean = millpond_disk::exists(&path)?;
+    if clean {
+        millpond_disk::remove_file(&path)?;
+        millpond_disk::sync_dir(data_dir)?;
+    }
+    Ok(clean)
+}
+
+/// Says that everything was closed: the last thing a clean stop does.
+pub(crate) fn leave_clean_marker(data_dir: &Path) -> Result<(), OpenError> {
+    Ok(millpond_disk::replace_file(&data_dir.join(CLEAN_MARKER), br#"{"version":0,"brokerEpoch":-1}"#)?)
+}
+
+/// What is needed while the logs are opened.
+struct Opening {
+    data_dir: PathBuf,
+    settings: Arc<Settings>,
+    clock: Clock,
+    clean: bool,
+    tails: Arc<TailBudget>,
+    checkpoints: Arc<Checkpoints>,
+}
+
+impl Opening {
+    fn metadata_log(&self, leader_epoch: LeaderEpoch) -> Result<MetadataLog, OpenError> {
+        let partition = metadata_partition();
+        let dir = folders::partition(&self.data_dir, &partition);
+        // Never rolled by age nor deleted: all of it is read at every start.
+        let options = LogOptions { retention_ms: -1, segment_ms: i64::MAX, ..LogOptions::default() };
+        let log = match self.find(&dir)? {
+            Some(_) => self.open(&dir, &partition, options)?,
+            None => {
+                let id = TopicId::from_uuid(Uuid::new_v4());
+                PartitionLog::create(&dir, id, options, self.tails.clone()).map_err(failed_at(&dir))?
+            }
+        };
+        Ok(MetadataLog::new(log, leader_epoch))
+    }
+
+    fn explain(&self, error: ReplayError) -> OpenError {
+        let path = folders::partition(&self.data_dir, &metadata_partition());
+        match error {
+            ReplayError::Newer { .. } => {
+                OpenError::NewerVersion { path: self.data_dir.clone(), what: format!("in {}, {error}", path.display()) }
+            }
+            ReplayError::Record { .. } | ReplayError::Log(_) => OpenError::Damaged { path, what: error.to_string() },
+        }
+    }
+
+    /// Whose log is in the folder; none if there is no log. A folder in which making a log was interrupted is taken away:
+    /// nothing was acknowledged there.
+    fn find(&self, dir: &Path) -> Result<Option<TopicId>, OpenError> {
+        if !millpond_disk::exists(dir)? {
+            return Ok(None);
+        }
+        match read_topic_id(dir) {
+            Ok(id) => Ok(Some(id)),
+            Err(LogError::Damaged { .. }) if !holds_records(dir)? => {
+                tracing::warn!(folder = %dir.display(), "making this log was interrupted; it is made anew");
+                millpond_disk::remove_dir_all(dir)?;
+                Ok(None)
+            }
+            Err(source) => Err(failed_at(dir)(source)),
+        }
+    }
+
+    /// Removes the folders of deleted topics, and renames those that nobody knows.
+    fn sort_out_folders(&self, image: &Image, deleted: &BTreeSet<TopicId>) -> Result<(), OpenError> {
+        for entry in millpond_disk::list(&self.data_dir)? {
+            let dir = self.data_dir.join(&entry.name);
+            if !entry.is_dir {
+                continue;
+            }
+            if folders::is_set_aside(&entry.name, DELETE_SUFFIX) {
+                millpond_disk::remove_dir_all(&dir)?;
+                continue;
+            }
+            let Some(partition) = TopicPartition::from_folder_name(&entry.name) else { continue };
+            if partition == metadata_partition() {
+                continue;
+            }
+            // What does not say whose it is, is nobody's to rename; if a topic claims it, opening it looks closer.
+            let Ok(id) = read_topic_id(&dir) else { continue };
+            let claimed = image
+                .topic(&partition.topic)
+                .is_some_and(|topic| topic.id == id && partition.partition < topic.partition_count);
+            if claimed {
+                continue;
+            }
+            if deleted.contains(&id) {
+                let aside = folders::set_aside(&dir, DELETE_SUFFIX)?;
+                millpond_disk::remove_dir_all(&aside)?;
+            } else {
+                let aside = folders::set_aside(&dir, STRAY_SUFFIX)?;
+                tracing::warn!(
+                    folder = %aside.display(), topic_id = %id,
+                    "no topic claims this folder and nobody deleted it; it was renamed and is kept"
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens the logs of all topics, and makes those that a crash kept from being made.
+    fn partitions(&self, image: &Image, around: &Surroundings) -> Result<Directory, OpenError> {
+        let mut work: Vec<(Arc<Topic>, LogOptions, PartitionIndex)> = Vec::new();
+        for topic in image.topics() {
+            let (state, options) = self.topic(image, topic);
+            work.extend((0..topic.partition_count).map(|index| (state.clone(), options.clone(), index)));
+        }
+        let opened = parallel::try_all(work, self.settings.recovery_threads.max(1), |(topic, options, index)| {
+            let partition = TopicPartition::new(topic.name().clone(), index);
+            let dir = folders::partition(&self.data_dir, &partition);
+            let log = match self.find(&dir)? {
+                Some(_) => self.open(&dir, &partition, options)?,
+                None => {
+                    tracing::warn!(%partition, "the topic has no folder for this partition; an empty one is made");
+                    PartitionLog::create(&dir, topic.id(), options, self.tails.clone()).map_err(failed_at(&dir))?
+                }
+            };
+            Ok::<_, OpenError>(Arc::new(Partition::new(topic, index, log, around.clone())))
+        })?;
+        let directory = Directory::default();
+        let mut opened = opened.into_iter().peekable();
+        while let Some(first) = opened.next() {
+            let topic = first.topic_state().clone();
+            let mut partitions = vec![first];
+            while let Some(next) = opened.next_if(|next| Arc::ptr_eq(next.topic_state(), &topic)) {
+                partitions.push(next);
+            }
+            directory.put(Entry { topic, partitions });
+        }
+        Ok(directory)
+    }
+
+    fn topic(&self, image: &Image, topic: &TopicImage) -> (Arc<Topic>, LogOptions) {
+        let config = TopicConfig::resolve(&topic.configs, image.broker_configs(), &self.settings);
+        (Arc::new(Topic::new(topic, config.max_message_bytes)), log_options(&config, &self.settings))
+    }
+
+    fn open(&self, dir: &Path, partition: &TopicPartition, options: LogOptions) -> Result<PartitionLog, OpenError> {
+        let (recovery_point, log_start_offset): (Offset, Offset) = self.checkpoints.of(partition);
+        let recovery = Recovery { clean: self.clean, recovery_point, log_start_offset };
+        let (log, recovered) = PartitionLog::open(dir, options, self.tails.clone(), recovery, self.clock.now_ms())
+            .map_err(failed_at(dir))?;
+        if recovered.bytes_verified > 0 {
+            tracing::info!(%partition, bytes = recovered.bytes_verified, "verified a log");
+        }
+        Ok(log)
+    }
+}
+
+fn failed_at(dir: &Path) -> impl FnOnce(LogError) -> OpenError {
+    let path = dir.to_owned();
+    |source| OpenError::Log { path, source }
+}
+
+/// Whether there is a segment in the folder with anything in it.
+fn holds_records(dir: &Path) -> Result<bool, OpenError> {
+    Ok(millpond_disk::list(dir)?.iter().any(|entry| entry.name.ends_with(".log") && entry.len > 0))
+}

@@ -1,0 +1,71 @@
+//! What a topic's partitions need to know of their topic, kept where they reach it without a look-up.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use millpond_metadata::TopicImage;
+use millpond_types::{TopicId, TopicName};
+use parking_lot::RwLock;
+
+/// The largest batch that the node writes to its own topics, in bytes: a group's state with all its members'
+/// metadata and assignments is one record, and must not be refused for what the clients' limit is.
+pub(crate) const INTERNAL_BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// One topic. Made with its first partition; gone with the last who holds one of them.
+#[derive(Debug)]
+pub(crate) struct Topic {
+    name: TopicName,
+    id: TopicId,
+    internal: bool,
+    /// Follows the topic's configuration.
+    batch_bytes_max: AtomicUsize,
+    /// The stream that alone writes here.
+    owner: RwLock<Option<Arc<str>>>,
+}
+
+impl Topic {
+    /// As the metadata have it, with `max.message.bytes` as it was resolved.
+    pub(crate) fn new(image: &TopicImage, batch_bytes_max: usize) -> Topic {
+        let topic = Topic {
+            name: image.name.clone(),
+            id: image.id,
+            internal: image.internal,
+            batch_bytes_max: AtomicUsize::new(0),
+            owner: RwLock::new(image.owner.as_deref().map(Arc::from)),
+        };
+        topic.set_batch_bytes_max(batch_bytes_max);
+        topic
+    }
+
+    pub(crate) fn name(&self) -> &TopicName {
+        &self.name
+    }
+
+    pub(crate) fn id(&self) -> TopicId {
+        self.id
+    }
+
+    /// Whether only the node writes here.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.internal
+    }
+
+    /// The stream that alone writes here.
+    pub(crate) fn owner(&self) -> Option<Arc<str>> {
+        self.owner.read().clone()
+    }
+
+    pub(crate) fn set_owner(&self, owner: Option<&str>) {
+        *self.owner.write() = owner.map(Arc::from);
+    }
+
+    /// The largest batch in bytes that may be written here.
+    pub(crate) fn batch_bytes_max(&self) -> usize {
+        self.batch_bytes_max.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_batch_bytes_max(&self, bytes: usize) {
+        let bytes = if self.internal { bytes.max(INTERNAL_BATCH_BYTES_MAX) } else { bytes };
+        self.batch_bytes_max.store(bytes, Ordering::Relaxed);
+    }
+}
