@@ -1,0 +1,61 @@
+"""What each client could do, as a table and two numbers."""
+
+from . import clients
+
+
+class Report:
+    """Collects one result a client and step. A step that was never reported, and a client that is missing, count as failed."""
+
+    def __init__(self, chosen, with_sql):
+        self.with_sql = with_sql
+        self.chosen = chosen
+        self.results = {name: {step: "was not reached" for step in clients.steps(name, with_sql)} for name in chosen}
+        self.others = {}
+
+    def ok(self, client, step):
+        """A step that worked."""
+        self.results[client][step] = None
+
+    def fail(self, client, step, reason):
+        """A step that did not."""
+        self.results[client][step] = reason
+
+    def missing(self, client, reason):
+        """A client that could not be made ready: all its steps have failed."""
+        self.results[client] = {step: f"the client is missing: {reason}" for step in self.results[client]}
+
+    def add(self, name, checks):
+        """Checks beside the clients' list: pairs of a name and a reason (None when it went well)."""
+        self.others[name] = dict(checks)
+
+    def _all(self):
+        for name, steps in {**self.results, **self.others}.items():
+            for step, reason in steps.items():
+                yield name, step, reason
+
+    @property
+    def passed(self) -> int:
+        """How many steps worked."""
+        return sum(reason is None for _, _, reason in self._all())
+
+    @property
+    def failed(self) -> int:
+        """How many did not."""
+        return sum(reason is not None for _, _, reason in self._all())
+
+    def matrix(self) -> str:
+        """The table, and below it the reasons of what failed."""
+        rows = [["", *self.chosen]]
+        for step in clients.every_step(self.with_sql):
+            marks = []
+            for name in self.chosen:
+                steps = self.results[name]
+                marks.append("-" if step not in steps else "ok" if steps[step] is None else "FAIL")
+            rows.append([step, *marks])
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines = ["", *["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows], ""]
+        for name, checks in self.others.items():
+            lines += [f"{name} {step}: {'ok' if reason is None else 'FAIL'}" for step, reason in checks.items()]
+        lines.append("")
+        lines += [f"FAIL {name} {step}: {reason}" for name, step, reason in self._all() if reason is not None]
+        return "\n".join(lines)
