@@ -6,9 +6,10 @@ use crate::coordinator::{Coordinator, Outcome};
 use crate::error::GroupError;
 use crate::group::{Group, Member};
 use crate::records::OffsetsRecord;
-use crate::request::{
-    DeleteGroupsRequest, DeleteGroupsResponse, DescribeRequest, DescribeResponse, DescribedGroup, DescribedMember,
-    GROUP_TYPE, GroupState, ListRequest, ListResponse, ListedGroup,
+use crate::request::{DeleteGroupsRequest, DescribeRequest, ListRequest};
+use crate::response::{
+    DeleteGroupsResponse, DescribeResponse, DescribedGroup, DescribedMember, GROUP_TYPE, GroupState, ListResponse,
+    ListedGroup,
 };
 
 impl Coordinator {

@@ -9,7 +9,8 @@ use crate::error::GroupError;
 use crate::group::Group;
 use crate::options::GroupOptions;
 use crate::records::{OffsetsKey, OffsetsRecord, OffsetsValue, RecordError};
-use crate::request::{GroupRequest, GroupResponse, HeartbeatResponse};
+use crate::request::GroupRequest;
+use crate::response::{GroupResponse, HeartbeatResponse};
 
 /// What the caller calls a request; no two requests that wait at the same time may have the same.
 pub type Token = u64;
@@ -191,8 +192,8 @@ impl Coordinator {
 
     /// Says that nobody waits for the answer to this token any more. It will not be answered.
     ///
-    /// A member that was never told its id is gone with its connection. Any other has its session timeout to come
-    /// back, and a rebalance waits for it that long.
+    /// A member without a name of its own that was never told its id is gone with its connection. Any other has its
+    /// session timeout to come back, and a rebalance waits for it that long.
     pub fn forget(&mut self, token: Token, now_ms: TimestampMs) -> Outcome {
         let mut outcome = Outcome::default();
         if let Some(waiting) = self.waiting.remove(&token) {

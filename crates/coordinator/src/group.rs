@@ -22,7 +22,8 @@ use crate::coordinator::{Step, Token};
 use crate::error::GroupError;
 use crate::offsets::CommittedOffset;
 use crate::records::{GroupValue, MemberValue, OffsetsRecord};
-use crate::request::{GroupResponse, GroupState, HeartbeatRequest, JoinResponse, JoinedMember, SyncResponse};
+use crate::request::HeartbeatRequest;
+use crate::response::{GroupResponse, GroupState, JoinResponse, JoinedMember, SyncResponse};
 use crate::subscription::subscribed_topics;
 
 /// The protocol type of consumers, whose subscriptions we can read.
@@ -232,7 +233,8 @@ impl Group {
             member.waiting_sync = None;
         } else if member.waiting_join == Some(token) {
             member.waiting_join = None;
-            if !member.knows_id {
+            // A static member comes back under its name, and keeps its place for as long as its session.
+            if !member.knows_id && member.group_instance_id.is_none() {
                 self.remove_member(member_id, GroupError::UnknownMemberId, step);
                 self.after_departure(step);
                 return;

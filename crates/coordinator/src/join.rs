@@ -6,10 +6,8 @@ use crate::coordinator::{Coordinator, Outcome, Step, Token};
 use crate::error::GroupError;
 use crate::group::{Group, InitialDelay, Member};
 use crate::records::STRING_BYTES_MAX;
-use crate::request::{
-    GroupResponse, GroupState, JoinRequest, JoinResponse, LeaveRequest, LeaveResponse, LeavingMember, LeftMember,
-    SyncResponse,
-};
+use crate::request::{JoinRequest, LeaveRequest, LeavingMember};
+use crate::response::{GroupResponse, GroupState, JoinResponse, LeaveResponse, LeftMember, SyncResponse};
 
 impl Coordinator {
     /// Answers now or when the rebalance has its members.

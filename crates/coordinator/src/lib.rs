@@ -30,6 +30,7 @@ mod offsets;
 mod options;
 mod records;
 mod request;
+mod response;
 mod subscription;
 mod sync;
 
@@ -40,3 +41,4 @@ pub use records::{
     GroupValue, MemberValue, OffsetValue, OffsetsKey, OffsetsRecord, OffsetsValue, RecordError, partition_for,
 };
 pub use request::*;
+pub use response::*;

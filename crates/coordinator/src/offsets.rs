@@ -8,9 +8,10 @@ use crate::coordinator::{Coordinator, Outcome};
 use crate::error::GroupError;
 use crate::group::Group;
 use crate::records::{OffsetValue, OffsetsRecord, STRING_BYTES_MAX};
-use crate::request::{
-    FetchGroup, FetchedGroup, FetchedPartition, FetchedTopic, GroupState, OffsetCommitRequest, OffsetCommitResponse,
-    OffsetDeleteRequest, OffsetDeleteResponse, OffsetFetchRequest, OffsetFetchResponse, PartitionErrors,
+use crate::request::{FetchGroup, OffsetCommitRequest, OffsetDeleteRequest, OffsetFetchRequest};
+use crate::response::{
+    FetchedGroup, FetchedPartition, FetchedTopic, GroupState, OffsetCommitResponse, OffsetDeleteResponse,
+    OffsetFetchResponse, PartitionErrors,
 };
 
 /// What a group committed for a partition: the form that its record's value has.

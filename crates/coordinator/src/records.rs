@@ -157,34 +157,39 @@ pub struct MemberValue {
 impl OffsetsRecord {
     /// The record of a committed offset; without a value its tombstone.
     pub(crate) fn offset(group: &str, topic: &str, partition: i32, value: Option<&OffsetValue>) -> OffsetsRecord {
-        let key = OffsetsKey::Offset { group: group.to_owned(), topic: topic.to_owned(), partition };
-        OffsetsRecord { group: group.to_owned(), key: key.encode(), value: value.map(OffsetValue::encode) }
+        let key = offset_key(group, topic, partition);
+        OffsetsRecord { group: group.to_owned(), key, value: value.map(OffsetValue::encode) }
     }
 
     /// The record of a group; without a value its tombstone.
     pub(crate) fn group(group: &str, value: Option<&GroupValue>) -> OffsetsRecord {
-        let key = OffsetsKey::Group { group: group.to_owned() };
-        OffsetsRecord { group: group.to_owned(), key: key.encode(), value: value.map(GroupValue::encode) }
+        OffsetsRecord { group: group.to_owned(), key: group_key(group), value: value.map(GroupValue::encode) }
     }
+}
+
+fn offset_key(group: &str, topic: &str, partition: i32) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.i16(OFFSET_KEY_VERSION);
+    writer.string(group);
+    writer.string(topic);
+    writer.i32(partition);
+    writer.finish()
+}
+
+fn group_key(group: &str) -> Vec<u8> {
+    let mut writer = Writer::new();
+    writer.i16(GROUP_KEY_VERSION);
+    writer.string(group);
+    writer.finish()
 }
 
 impl OffsetsKey {
     /// The key's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::new();
         match self {
-            OffsetsKey::Offset { group, topic, partition } => {
-                writer.i16(OFFSET_KEY_VERSION);
-                writer.string(group);
-                writer.string(topic);
-                writer.i32(*partition);
-            }
-            OffsetsKey::Group { group } => {
-                writer.i16(GROUP_KEY_VERSION);
-                writer.string(group);
-            }
+            OffsetsKey::Offset { group, topic, partition } => offset_key(group, topic, *partition),
+            OffsetsKey::Group { group } => group_key(group),
         }
-        writer.finish()
     }
 
     /// Reads a key.

@@ -1,4 +1,4 @@
-//! What a group is asked, and what it answers.
+//! What a group is asked.
 //!
 //! Plain data, named as Kafka's protocol names it, without its versions: where an API's versions differ in behaviour
 //! (not only in form), a field says so and the `kafka` crate sets it.
@@ -6,6 +6,11 @@
 use bytes::Bytes;
 
 use crate::error::GroupError;
+use crate::response::{
+    DeleteGroupsResponse, DescribeResponse, DescribedGroup, FetchedGroup, GroupResponse, HeartbeatResponse,
+    JoinResponse, LeaveResponse, ListResponse, OffsetCommitResponse, OffsetDeleteResponse, OffsetFetchResponse,
+    PartitionErrors, SyncResponse,
+};
 
 /// A request to the coordinator.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,31 +35,6 @@ pub enum GroupRequest {
     DeleteGroups(DeleteGroupsRequest),
     /// OffsetDelete.
     OffsetDelete(OffsetDeleteRequest),
-}
-
-/// The answer to the [`GroupRequest`] of the same name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GroupResponse {
-    /// JoinGroup.
-    Join(JoinResponse),
-    /// SyncGroup.
-    Sync(SyncResponse),
-    /// Heartbeat.
-    Heartbeat(HeartbeatResponse),
-    /// LeaveGroup.
-    Leave(LeaveResponse),
-    /// OffsetCommit.
-    OffsetCommit(OffsetCommitResponse),
-    /// OffsetFetch.
-    OffsetFetch(OffsetFetchResponse),
-    /// DescribeGroups.
-    Describe(DescribeResponse),
-    /// ListGroups.
-    List(ListResponse),
-    /// DeleteGroups.
-    DeleteGroups(DeleteGroupsResponse),
-    /// OffsetDelete.
-    OffsetDelete(OffsetDeleteResponse),
 }
 
 /// JoinGroup: be part of the group's next generation.
@@ -88,38 +68,6 @@ pub struct JoinRequest {
     pub new_member_suffix: String,
 }
 
-/// The answer to [`JoinRequest`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct JoinResponse {
-    /// Why not.
-    pub error: Option<GroupError>,
-    /// The generation that the member is part of; −1 with an error.
-    pub generation_id: i32,
-    /// The group's protocol type.
-    pub protocol_type: Option<String>,
-    /// The protocol that was elected.
-    pub protocol_name: Option<String>,
-    /// The member id of the leader.
-    pub leader: String,
-    /// The leader must not make an assignment, the old one holds.
-    pub skip_assignment: bool,
-    /// The member's id; with [`GroupError::MemberIdRequired`] the one to join with.
-    pub member_id: String,
-    /// For the leader: everybody's metadata for the elected protocol.
-    pub members: Vec<JoinedMember>,
-}
-
-/// A member as the leader sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct JoinedMember {
-    /// Its id.
-    pub member_id: String,
-    /// Its name across restarts.
-    pub group_instance_id: Option<String>,
-    /// Its metadata for the elected protocol.
-    pub metadata: Bytes,
-}
-
 /// SyncGroup: bring (as the leader) or get the assignment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SyncRequest {
@@ -139,19 +87,6 @@ pub struct SyncRequest {
     pub assignments: Vec<(String, Bytes)>,
 }
 
-/// The answer to [`SyncRequest`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct SyncResponse {
-    /// Why not.
-    pub error: Option<GroupError>,
-    /// The group's protocol type.
-    pub protocol_type: Option<String>,
-    /// The elected protocol.
-    pub protocol_name: Option<String>,
-    /// The member's assignment, opaque.
-    pub assignment: Bytes,
-}
-
 /// Heartbeat: the member is still there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HeartbeatRequest {
@@ -163,13 +98,6 @@ pub struct HeartbeatRequest {
     pub member_id: String,
     /// Of a static member: its name across restarts.
     pub group_instance_id: Option<String>,
-}
-
-/// The answer to [`HeartbeatRequest`].
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct HeartbeatResponse {
-    /// Why not, or [`GroupError::RebalanceInProgress`].
-    pub error: Option<GroupError>,
 }
 
 /// LeaveGroup: these members go.
@@ -190,26 +118,6 @@ pub struct LeavingMember {
     pub group_instance_id: Option<String>,
     /// Why, for logs (v5 and up).
     pub reason: Option<String>,
-}
-
-/// The answer to [`LeaveRequest`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LeaveResponse {
-    /// Why nobody could go.
-    pub error: Option<GroupError>,
-    /// What became of each, in the order asked. Before v3, the first one's error is the answer's.
-    pub members: Vec<LeftMember>,
-}
-
-/// What became of a [`LeavingMember`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeftMember {
-    /// Its id as it was asked.
-    pub member_id: String,
-    /// Its instance id as it was asked.
-    pub group_instance_id: Option<String>,
-    /// Why it did not go.
-    pub error: Option<GroupError>,
 }
 
 /// OffsetCommit: remember how far the group has read.
@@ -254,22 +162,6 @@ pub struct CommitPartition {
     pub metadata: Option<String>,
 }
 
-/// The answer to [`OffsetCommitRequest`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OffsetCommitResponse {
-    /// In the order asked.
-    pub topics: Vec<PartitionErrors>,
-}
-
-/// For each partition of a topic: why not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartitionErrors {
-    /// The topic's name.
-    pub topic: String,
-    /// The partition and what went wrong with it.
-    pub partitions: Vec<(i32, Option<GroupError>)>,
-}
-
 /// OffsetFetch: how far have groups read?
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OffsetFetchRequest {
@@ -288,92 +180,11 @@ pub struct FetchGroup {
     pub topics: Option<Vec<(String, Vec<i32>)>>,
 }
 
-/// The answer to [`OffsetFetchRequest`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OffsetFetchResponse {
-    /// In the order asked.
-    pub groups: Vec<FetchedGroup>,
-}
-
-/// One group's offsets.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct FetchedGroup {
-    /// The group.
-    pub group_id: String,
-    /// Why not.
-    pub error: Option<GroupError>,
-    /// Its offsets by topic, in the order asked.
-    pub topics: Vec<FetchedTopic>,
-}
-
-/// One topic's offsets.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FetchedTopic {
-    /// The topic's name.
-    pub topic: String,
-    /// Its partitions.
-    pub partitions: Vec<FetchedPartition>,
-}
-
-/// One partition's offset.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FetchedPartition {
-    /// The partition.
-    pub partition: i32,
-    /// The offset of the record to read next, −1 if none was committed.
-    pub offset: i64,
-    /// The leader epoch committed with it, −1 if unknown.
-    pub leader_epoch: i32,
-    /// The metadata committed with it.
-    pub metadata: String,
-}
-
 /// DescribeGroups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DescribeRequest {
     /// The groups.
     pub groups: Vec<String>,
-}
-
-/// The answer to [`DescribeRequest`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DescribeResponse {
-    /// In the order asked.
-    pub groups: Vec<DescribedGroup>,
-}
-
-/// One group, seen from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DescribedGroup {
-    /// [`GroupError::GroupIdNotFound`] for an unknown group, whose state is `Dead`; shown from v6 on.
-    pub error: Option<GroupError>,
-    /// The group.
-    pub group_id: String,
-    /// Its state.
-    pub state: GroupState,
-    /// Its protocol type, empty if it never had members.
-    pub protocol_type: String,
-    /// The elected protocol while it is stable, otherwise empty.
-    pub protocol_name: String,
-    /// Its members; their metadata and assignment while it is stable, otherwise empty.
-    pub members: Vec<DescribedMember>,
-}
-
-/// One member, seen from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DescribedMember {
-    /// Its id.
-    pub member_id: String,
-    /// Its name across restarts.
-    pub group_instance_id: Option<String>,
-    /// Its client's id.
-    pub client_id: String,
-    /// Its client's address.
-    pub client_host: String,
-    /// Its metadata for the elected protocol.
-    pub metadata: Bytes,
-    /// Its assignment.
-    pub assignment: Bytes,
 }
 
 /// ListGroups.
@@ -385,43 +196,11 @@ pub struct ListRequest {
     pub types: Vec<String>,
 }
 
-/// The answer to [`ListRequest`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ListResponse {
-    /// Why not.
-    pub error: Option<GroupError>,
-    /// In the order of their names.
-    pub groups: Vec<ListedGroup>,
-}
-
-/// One group in a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListedGroup {
-    /// The group.
-    pub group_id: String,
-    /// Its protocol type, empty if it never had members.
-    pub protocol_type: String,
-    /// Its state.
-    pub state: GroupState,
-    /// Its type: always [`GROUP_TYPE`].
-    pub group_type: &'static str,
-}
-
-/// The type of all groups here, as ListGroups v5 names it.
-pub const GROUP_TYPE: &str = "classic";
-
 /// DeleteGroups.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeleteGroupsRequest {
     /// The groups.
     pub groups: Vec<String>,
-}
-
-/// The answer to [`DeleteGroupsRequest`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DeleteGroupsResponse {
-    /// In the order asked: the group, and why it was not deleted.
-    pub groups: Vec<(String, Option<GroupError>)>,
 }
 
 /// OffsetDelete.
@@ -431,57 +210,6 @@ pub struct OffsetDeleteRequest {
     pub group_id: String,
     /// Topics and their partitions.
     pub topics: Vec<(String, Vec<i32>)>,
-}
-
-/// The answer to [`OffsetDeleteRequest`].
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct OffsetDeleteResponse {
-    /// Why nothing was deleted.
-    pub error: Option<GroupError>,
-    /// In the order asked; empty with an error.
-    pub topics: Vec<PartitionErrors>,
-}
-
-/// Where a group stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum GroupState {
-    /// It has no members, perhaps offsets.
-    Empty,
-    /// It waits for its members to join the next generation.
-    PreparingRebalance,
-    /// It waits for the leader's assignment.
-    CompletingRebalance,
-    /// Every member has its assignment.
-    Stable,
-    /// There is no such group (any more).
-    Dead,
-}
-
-impl GroupState {
-    /// The state as Kafka spells it.
-    pub fn name(self) -> &'static str {
-        match self {
-            GroupState::Empty => "Empty",
-            GroupState::PreparingRebalance => "PreparingRebalance",
-            GroupState::CompletingRebalance => "CompletingRebalance",
-            GroupState::Stable => "Stable",
-            GroupState::Dead => "Dead",
-        }
-    }
-}
-
-impl JoinResponse {
-    /// The answer to a member that cannot join.
-    pub fn refused(member_id: impl Into<String>, error: GroupError) -> JoinResponse {
-        JoinResponse { error: Some(error), generation_id: -1, member_id: member_id.into(), ..JoinResponse::default() }
-    }
-}
-
-impl SyncResponse {
-    /// The answer to a member that gets no assignment.
-    pub fn refused(error: GroupError) -> SyncResponse {
-        SyncResponse { error: Some(error), ..SyncResponse::default() }
-    }
 }
 
 impl GroupRequest {
@@ -539,49 +267,5 @@ impl OffsetCommitRequest {
             partitions: topic.partitions.iter().map(|partition| (partition.partition, Some(error))).collect(),
         };
         OffsetCommitResponse { topics: self.topics.iter().map(refused).collect() }
-    }
-}
-
-impl DescribedGroup {
-    /// A group of which nothing is told, for this reason.
-    pub(crate) fn refused(group_id: &str, error: GroupError) -> DescribedGroup {
-        DescribedGroup {
-            error: Some(error),
-            group_id: group_id.to_owned(),
-            state: GroupState::Dead,
-            protocol_type: String::new(),
-            protocol_name: String::new(),
-            members: Vec::new(),
-        }
-    }
-}
-
-impl GroupResponse {
-    /// Turns the answer into a failure, for the caller whose write of the [`Outcome`](crate::Outcome)'s records
-    /// failed. Answers that tell of no change stay as they are.
-    pub fn fail(&mut self, error: GroupError) {
-        match self {
-            GroupResponse::Join(response) => {
-                *response = JoinResponse::refused(std::mem::take(&mut response.member_id), error);
-            }
-            GroupResponse::Sync(response) => *response = SyncResponse::refused(error),
-            GroupResponse::Heartbeat(response) => response.error = Some(error),
-            GroupResponse::Leave(response) => response.error = Some(error),
-            GroupResponse::OffsetCommit(response) => fail_partitions(&mut response.topics, error),
-            GroupResponse::DeleteGroups(response) => {
-                response.groups.iter_mut().for_each(|(_, found)| *found = found.or(Some(error)));
-            }
-            GroupResponse::OffsetDelete(response) => {
-                response.error = response.error.or(Some(error));
-                response.topics.clear();
-            }
-            GroupResponse::OffsetFetch(_) | GroupResponse::Describe(_) | GroupResponse::List(_) => {}
-        }
-    }
-}
-
-fn fail_partitions(topics: &mut [PartitionErrors], error: GroupError) {
-    for (_, found) in topics.iter_mut().flat_map(|topic| topic.partitions.iter_mut()) {
-        *found = found.or(Some(error));
     }
 }

@@ -8,7 +8,8 @@ use millpond_types::TimestampMs;
 use crate::coordinator::{Coordinator, Outcome, Step, Token};
 use crate::error::GroupError;
 use crate::group::Group;
-use crate::request::{GroupResponse, GroupState, SyncRequest, SyncResponse};
+use crate::request::SyncRequest;
+use crate::response::{GroupResponse, GroupState, SyncResponse};
 
 impl Coordinator {
     /// Answers now or when the leader has brought the assignment.

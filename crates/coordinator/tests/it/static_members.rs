@@ -116,6 +116,21 @@ fn an_absent_static_member_keeps_its_place_until_its_session_ends() {
 }
 
 #[test]
+fn a_static_member_whose_connection_dies_while_joining_has_its_session_to_come_back() {
+    let mut node = Node::new();
+    let (mut leader, follower) = stable_pair(&mut node);
+    let waiting = node.join(&leader, |_| ());
+    let lost = node.join(&named("c"), |_| ());
+    node.forget(lost);
+    node.join(&follower, |_| ());
+    node.pass(5_000);
+    assert!(node.waits(waiting));
+    let back = node.join(&named("c"), |_| ());
+    assert_eq!(node.in_generation(&mut leader, waiting).members.len(), 3);
+    assert_eq!(node.joined(back).error, None);
+}
+
+#[test]
 fn an_administrator_removes_a_static_member_by_its_name() {
     let mut node = Node::new();
     let (leader, _) = stable_pair(&mut node);
