@@ -106,6 +106,7 @@ impl Image {
                 if let Some(old) = self.topics.get(&topic.name).map(|old| old.id) {
                     self.remove_topic(old);
                 }
+                self.remove_topic(topic.id);
                 self.put_topic(TopicImage {
                     id: topic.id,
                     name: topic.name.clone(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::broker::BROKER_CONFIGS;
+use super::broker::{BROKER_CONFIGS, broker_config};
 use super::definition::{ConfigDefinition, ConfigKind, Origin};
 use super::resolve::Values;
 use super::topic::{TOPIC_CONFIGS, server_synonyms};
@@ -98,6 +98,17 @@ pub fn describe_broker(image: &Image, settings: &Settings, runtime: &BTreeMap<&s
         entry(definition, value, source, !definition.dynamic, synonyms)
     };
     BROKER_CONFIGS.iter().map(describe).collect()
+}
+
+/// The configurations that are set for all brokers (the resource with the empty name), and no others.
+pub fn describe_broker_defaults(image: &Image) -> Vec<ConfigEntry> {
+    let source = ConfigSource::DynamicDefaultBroker;
+    let describe = |(name, value): (&String, &String)| {
+        let definition = broker_config(name)?;
+        let synonyms = vec![ConfigSynonym { name: definition.name, value: Some(value.clone()), source }];
+        Some(entry(definition, Some(value.clone()), source, !definition.dynamic, synonyms))
+    };
+    image.broker_configs().default.iter().filter_map(describe).collect()
 }
 
 fn entry(

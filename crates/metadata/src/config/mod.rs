@@ -16,6 +16,8 @@ mod topic;
 pub use broker::{BROKER_CONFIGS, broker_config};
 pub use definition::{ConfigDefinition, ConfigKind, Honoured, Origin, Valid};
 pub(crate) use definition::{list_items, nearest};
-pub use describe::{ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_topic};
+pub use describe::{
+    ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_broker_defaults, describe_topic,
+};
 pub use resolve::{CleanupPolicy, TopicConfig};
 pub use topic::{ServerSynonym, TOPIC_CONFIGS, server_synonyms, topic_config};

@@ -88,6 +88,7 @@ pub fn create_topic(
     if let Some(existing) = colliding(image, &name) {
         return Err(MetadataError::NameCollision { name: topic.name, existing });
     }
+    assert!(image.topic_by_id(topic.id).is_none(), "the id {} of the new topic is taken", topic.id);
     let partition_count = wanted_partitions(&topic, defaults)?;
     check_room(image, partition_count as u64, defaults)?;
     let mut configs = BTreeMap::new();

@@ -1,6 +1,6 @@
 //! What DescribeConfigs shows.
 
-use millpond_metadata::config::{ConfigEntry, ConfigSource, describe_broker, describe_topic};
+use millpond_metadata::config::{ConfigEntry, ConfigSource, describe_broker, describe_broker_defaults, describe_topic};
 use millpond_metadata::*;
 
 use crate::harness::*;
@@ -89,4 +89,16 @@ fn the_broker_shows_what_tools_ask_for() {
         (read_only("node.id"), read_only("num.partitions"), read_only("log.segment.bytes")),
         (true, true, false)
     );
+}
+
+#[test]
+fn the_resource_of_all_brokers_shows_only_what_is_set_there() {
+    let mut node = Node::with(&[("log.retention.hours", "4")]);
+    assert_eq!(describe_broker_defaults(&node.image), []);
+    node.alter_broker(BrokerScope::Node, &[set("log.retention.ms", "2")]).unwrap();
+    node.alter_broker(BrokerScope::Default, &[set("log.retention.ms", "3")]).unwrap();
+    let entries = describe_broker_defaults(&node.image);
+    assert_eq!(entries.len(), 1);
+    assert_eq!((entries[0].name, entries[0].value.as_deref()), ("log.retention.ms", Some("3")));
+    assert_eq!((entries[0].source, entries[0].read_only), (ConfigSource::DynamicDefaultBroker, false));
 }
