@@ -1,6 +1,7 @@
 //! The node.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -36,7 +37,7 @@ pub struct Broker {
     producer_ids: ProducerIds,
     stopping: AtomicBool,
     // In the order in which they end: those that ask for syncs before those that sync, and the lock last.
-    groups: Groups,
+    groups: Arc<Groups>,
     maintenance: Maintenance,
     pub(crate) topics: Arc<Topics>,
     checkpoints: Arc<Checkpoints>,
@@ -66,7 +67,7 @@ impl Broker {
             gates: Gates::default(),
             producer_ids: ProducerIds::default(),
             stopping: AtomicBool::new(false),
-            groups: Groups::start(topics.clone()).map_err(OpenError::Thread)?,
+            groups: Arc::new(Groups::start(topics.clone()).map_err(OpenError::Thread)?),
             maintenance: Maintenance::start(topics.clone(), checkpoints.clone()).map_err(OpenError::Thread)?,
             topics,
             checkpoints,
@@ -206,16 +207,17 @@ impl Broker {
     }
 
     async fn delete(&self, name: String, id: Option<TopicId>, actor: Actor) -> Result<(), TopicError> {
-        let folders = self.changing(move |topics| topics.delete(&name, id, actor)).await?;
-        // The topic is gone; its bytes follow in their own time. What is left when the node ends goes at the next start.
-        drop(tokio::task::spawn_blocking(move || {
-            for folder in folders {
-                if let Err(error) = millpond_disk::remove_dir_all(&folder) {
-                    tracing::warn!(%error, "the folder of a deleted topic stays until the next start");
-                }
+        let groups = self.groups.clone();
+        self.changing(move |topics| {
+            let folders = topics.delete(&name, id, actor)?;
+            if let Ok(topic) = TopicName::new(&name) {
+                groups.topic_deleted(topic);
             }
-        }));
-        Ok(())
+            // The topic is gone; its bytes follow in their own time. What is left when the node ends goes at the next start.
+            drop(tokio::task::spawn_blocking(move || remove_all(&folders)));
+            Ok(())
+        })
+        .await
     }
 
     /// Gives a topic more partitions, up to `count`; with `validate_only` only says whether it could.
@@ -353,9 +355,18 @@ impl Broker {
     }
 }
 
+fn remove_all(folders: &[PathBuf]) {
+    for folder in folders {
+        if let Err(error) = millpond_disk::remove_dir_all(folder) {
+            tracing::warn!(%error, "the folder of a deleted topic stays until the next start");
+        }
+    }
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
         // Partitions may be held for longer; without the threads nothing of them becomes durable any more.
         self.topics.directory().partitions().iter().for_each(|partition| partition.give_up());
+        self.groups.stop();
     }
 }

@@ -17,7 +17,7 @@ use millpond_coordinator::{
     Coordinator, GroupError, GroupRequest, GroupResponse, OffsetsRecord, Outcome, Token, partition_for,
 };
 use millpond_records::{BatchBuilder, BatchOptions, batches};
-use millpond_types::{Offset, PartitionIndex};
+use millpond_types::{Offset, PartitionIndex, TopicName};
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{Semaphore, oneshot};
 
@@ -62,8 +62,12 @@ struct Waiting {
 enum Message {
     Request {
         token: Token,
-        request: GroupRequest,
+        request: Box<GroupRequest>,
         reply: oneshot::Sender<GroupResponse>,
+    },
+    /// A topic is gone; what groups had read of it means nothing for a later one of its name.
+    TopicDeleted {
+        topic: TopicName,
     },
     /// Who asked does not want to know any more.
     Forget {
@@ -149,10 +153,15 @@ impl Groups {
         let token = self.next_token.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         let mut interest = Interest { inbox: &self.inbox, token, over: false };
-        self.inbox.put(Message::Request { token, request, reply });
+        self.inbox.put(Message::Request { token, request: Box::new(request), reply });
         let answer = answer.await;
         interest.over = true;
         answer.unwrap_or(refusal)
+    }
+
+    /// Forgets the offsets of a topic that is gone, before any request that comes later is answered.
+    pub(crate) fn topic_deleted(&self, topic: TopicName) {
+        self.inbox.put(Message::TopicDeleted { topic });
     }
 
     /// Ends the thread after what it is doing; whoever waits is refused.
@@ -226,8 +235,9 @@ impl Worker {
                 Message::Request { token, request, reply } => {
                     self.topics.around.metrics.group_requests.inc();
                     self.replies.insert(token, reply);
-                    self.coordinator.request(token, request, now_ms)
+                    self.coordinator.request(token, *request, now_ms)
                 }
+                Message::TopicDeleted { topic } => self.coordinator.topics_deleted(&[&topic]),
                 Message::Forget { token } => {
                     self.replies.remove(&token);
                     self.coordinator.forget(token, now_ms)

@@ -357,6 +357,8 @@ impl Partition {
     /// One sync of everything appended before it, and the news of it to all who wait. Called by the sync threads.
     pub(crate) fn sync_round(&self) {
         let _alone = self.rounds.lock();
+        // Only now: what was appended while this waited for its turn is covered by this round.
+        self.dirty.begin();
         if *self.life.read() != Life::Open {
             return;
         }
@@ -484,5 +486,36 @@ impl Partition {
     /// The topic's own state.
     pub(crate) fn topic_state(&self) -> &Arc<Topic> {
         &self.topic
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use millpond_records::{BatchBuilder, BatchOptions};
+
+    use crate::{Broker, BrokerOptions, NewTopicRequest};
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_sync_serves_all_appends_that_waited_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::open(BrokerOptions::new(dir.path())).unwrap();
+        broker.create_topic(NewTopicRequest::new("t"), false).await.unwrap();
+        let partition = broker.partition("t", 0).unwrap();
+        let syncs = || broker.metrics().syncs.get();
+        let before = syncs();
+        let end = {
+            // As long as a sync takes on the slowest of all disks.
+            let _sync_that_takes_long = partition.rounds.lock();
+            for _ in 0..1000 {
+                let mut batch = BatchBuilder::new(BatchOptions::default());
+                batch.push(0, None, Some(b"value"), &[]);
+                partition.append_owned(batch.build()).unwrap();
+            }
+            assert_eq!(partition.visible_end(), 0, "nothing is shown before it is durable");
+            partition.end()
+        };
+        partition.durable(end).await.unwrap();
+        assert_eq!((partition.visible_end(), end), (1000, 1000));
+        assert!(syncs() - before <= 2, "{} syncs", syncs() - before);
     }
 }

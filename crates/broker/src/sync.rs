@@ -39,7 +39,7 @@ impl DirtyMark {
     }
 
     /// The round begins: from here on an append is not sure to be covered by it.
-    fn begin(&self) {
+    pub(crate) fn begin(&self) {
         self.0.store(SYNCING, Ordering::SeqCst);
     }
 
@@ -96,7 +96,6 @@ impl SyncQueue {
 
     fn work(&self) {
         while let Some(partition) = self.next() {
-            partition.dirty_mark().begin();
             partition.sync_round();
             if partition.dirty_mark().finish() {
                 self.push(partition);

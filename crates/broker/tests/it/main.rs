@@ -1,0 +1,11 @@
+//! The node as its callers see it, on a real disk.
+
+mod gates;
+mod groups;
+mod killed;
+mod retention;
+mod start;
+mod support;
+mod topics;
+mod visibility;
+mod writing;
