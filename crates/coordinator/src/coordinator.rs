@@ -32,6 +32,8 @@ pub struct Coordinator {
     pub(crate) groups: BTreeMap<Arc<str>, Group>,
     /// How many offsets all groups have together.
     pub(crate) offset_count: usize,
+    /// How many bytes the members of all groups take, about.
+    member_bytes: usize,
     /// When each group wants to be looked at, the earliest first. A group may be looked at in vain: members that
     /// show up move their own deadlines only.
     wakes: BTreeSet<(TimestampMs, Arc<str>)>,
@@ -84,6 +86,7 @@ impl Coordinator {
             options,
             groups: BTreeMap::new(),
             offset_count: 0,
+            member_bytes: 0,
             wakes: BTreeSet::new(),
             waiting: BTreeMap::new(),
             retention_check_ms: None,
@@ -214,6 +217,11 @@ impl Coordinator {
         self.offset_count
     }
 
+    /// How many bytes the members of all groups take, about, for metrics.
+    pub fn member_bytes(&self) -> usize {
+        self.member_bytes
+    }
+
     /// How many requests wait for their answer, for metrics.
     pub fn waiting_count(&self) -> usize {
         self.waiting.len()
@@ -251,6 +259,9 @@ impl Coordinator {
     pub(crate) fn settle(&mut self, id: &str) {
         let Some(group) = self.groups.get_mut(id) else { return };
         let vacant = group.is_vacant();
+        let bytes = group.member_bytes();
+        self.member_bytes = self.member_bytes - group.counted_bytes + bytes;
+        group.counted_bytes = bytes;
         let wake_ms = if vacant { None } else { group.earliest_deadline_ms() };
         if wake_ms != group.wake_ms {
             if let Some(old_ms) = group.wake_ms {
@@ -263,7 +274,13 @@ impl Coordinator {
         }
         if vacant {
             self.groups.remove(id);
+            self.member_bytes -= bytes;
         }
+    }
+
+    /// Whether members may take so many more bytes.
+    pub(crate) fn has_room_for_bytes(&self, bytes: usize) -> bool {
+        bytes == 0 || self.member_bytes.saturating_add(bytes) <= self.options.member_bytes_max
     }
 
     /// Whether one more request may wait.
@@ -274,10 +291,11 @@ impl Coordinator {
     /// Drops a group of which the outcome says that it is deleted, and answers whoever still waits in it.
     pub(crate) fn drop_group(&mut self, id: &str, now_ms: TimestampMs, outcome: &mut Outcome) {
         self.with_group(id, now_ms, outcome, |group, step| group.clear(step));
-        if let Some(group) = self.groups.remove(id)
-            && let Some(wake_ms) = group.wake_ms
-        {
-            self.wakes.remove(&(wake_ms, group.id));
+        if let Some(group) = self.groups.remove(id) {
+            self.member_bytes -= group.counted_bytes;
+            if let Some(wake_ms) = group.wake_ms {
+                self.wakes.remove(&(wake_ms, group.id));
+            }
         }
     }
 }

@@ -61,7 +61,12 @@ pub(crate) struct Group {
     pub(crate) recorded: bool,
     /// When it is due in the coordinator's list.
     pub(crate) wake_ms: Option<TimestampMs>,
+    /// The bytes that its members have in the coordinator's sum.
+    pub(crate) counted_bytes: usize,
 }
+
+/// What a member or an id that was given out takes besides its texts, roughly: its fields and its places in maps.
+const MEMBER_BYTES: usize = 512;
 
 /// How much longer the first rebalance may be put off.
 #[derive(Debug, Clone, Copy)]
@@ -93,6 +98,11 @@ pub(crate) struct Member {
     pub(crate) owes_sync: bool,
     /// When it is taken for gone; unset while a request of its waits here.
     pub(crate) session_deadline_ms: Option<TimestampMs>,
+}
+
+/// What protocols and their metadata take.
+pub(crate) fn metadata_bytes(protocols: &[(String, Bytes)]) -> usize {
+    protocols.iter().map(|(name, bytes)| name.len() + bytes.len()).sum()
 }
 
 impl Member {
@@ -137,6 +147,7 @@ impl Group {
             offsets: BTreeMap::new(),
             recorded: false,
             wake_ms: None,
+            counted_bytes: 0,
         }
     }
 
@@ -149,6 +160,17 @@ impl Group {
         let sessions = self.members.values().filter_map(|member| member.session_deadline_ms);
         let pending = self.pending.values().copied();
         sessions.chain(pending).chain(self.join_deadline_ms).chain(self.sync_deadline_ms).min()
+    }
+
+    /// What its members and the ids that it gave out take in memory, about.
+    pub(crate) fn member_bytes(&self) -> usize {
+        let members = self.members.iter().map(|(member_id, member)| {
+            let texts = member_id.len() + member.client_id.len() + member.client_host.len();
+            let name = member.group_instance_id.as_ref().map_or(0, String::len);
+            MEMBER_BYTES + texts + name + metadata_bytes(&member.protocols) + member.assignment.len()
+        });
+        let pending = self.pending.keys().map(|member_id| MEMBER_BYTES + member_id.len());
+        members.chain(pending).sum()
     }
 
     pub(crate) fn is_leader(&self, member_id: &str) -> bool {
@@ -380,6 +402,7 @@ impl Group {
         let mut restored = Group::new(self.id.clone());
         restored.offsets = std::mem::take(&mut self.offsets);
         restored.wake_ms = self.wake_ms;
+        restored.counted_bytes = self.counted_bytes;
         if let Some(value) = value {
             restored.recorded = true;
             restored.generation_id = value.generation_id;

@@ -4,7 +4,7 @@ use millpond_types::TimestampMs;
 
 use crate::coordinator::{Coordinator, Outcome, Step, Token};
 use crate::error::GroupError;
-use crate::group::{Group, InitialDelay, Member};
+use crate::group::{Group, InitialDelay, Member, metadata_bytes};
 use crate::records::STRING_BYTES_MAX;
 use crate::request::{JoinRequest, LeaveRequest, LeavingMember};
 use crate::response::{GroupResponse, GroupState, JoinResponse, LeaveResponse, LeftMember, SyncResponse};
@@ -43,8 +43,11 @@ impl Coordinator {
         if strings.any(|string| string.len() > STRING_BYTES_MAX) {
             return Err(GroupError::InvalidRequest);
         }
-        let metadata_bytes: usize = request.protocols.iter().map(|(name, bytes)| name.len() + bytes.len()).sum();
-        if metadata_bytes > options.member_metadata_bytes_max {
+        let brought_bytes = metadata_bytes(&request.protocols);
+        let member = self.groups.get(request.group_id.as_str()).and_then(|group| group.members.get(&request.member_id));
+        let known_bytes = member.map_or(0, |member| metadata_bytes(&member.protocols));
+        let added_bytes = brought_bytes.saturating_sub(known_bytes);
+        if brought_bytes > options.member_metadata_bytes_max || !self.has_room_for_bytes(added_bytes) {
             return Err(GroupError::PolicyViolation);
         }
         if self.has_room_to_wait() { Ok(()) } else { Err(GroupError::CoordinatorNotAvailable) }

@@ -28,6 +28,8 @@ pub struct GroupOptions {
     pub member_metadata_bytes_max: usize,
     /// `millpond.group.assignment.bytes.max`: the most bytes of assignments (all members) of one generation.
     pub assignment_bytes_max: usize,
+    /// `millpond.group.bytes.max`: the most bytes that the members of all groups take together.
+    pub member_bytes_max: usize,
     /// How long in milliseconds a new member's JoinGroup may wait before it is taken for gone (Kafka: 5 minutes).
     pub new_member_join_timeout_ms: i64,
 }
@@ -47,6 +49,7 @@ impl Default for GroupOptions {
             waiting_max: 100_000,
             member_metadata_bytes_max: 1024 * 1024,
             assignment_bytes_max: 16 * 1024 * 1024,
+            member_bytes_max: 256 * 1024 * 1024,
             new_member_join_timeout_ms: 5 * 60 * 1000,
         }
     }

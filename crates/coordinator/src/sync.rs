@@ -20,6 +20,8 @@ impl Coordinator {
             Some(GroupError::UnknownMemberId)
         } else if !self.has_room_to_wait() {
             Some(GroupError::CoordinatorNotAvailable)
+        } else if !self.has_room_for_bytes(request.assignments.iter().map(|(_, bytes)| bytes.len()).sum()) {
+            Some(GroupError::PolicyViolation)
         } else {
             None
         };

@@ -51,6 +51,8 @@ pub struct Settings {
     pub group_offsets_max: usize,
     /// `millpond.group.waiting.max`
     pub group_waiting_max: usize,
+    /// `millpond.group.bytes.max`: of the members of all groups together.
+    pub group_bytes_max: usize,
     /// `millpond.group.member.metadata.bytes.max`
     pub group_member_metadata_bytes_max: usize,
     /// `millpond.group.assignment.bytes.max`
@@ -197,6 +199,7 @@ impl Settings {
             groups_max: size("millpond.groups.max"),
             group_offsets_max: size("millpond.group.offsets.max"),
             group_waiting_max: size("millpond.group.waiting.max"),
+            group_bytes_max: size("millpond.group.bytes.max"),
             group_member_metadata_bytes_max: size("millpond.group.member.metadata.bytes.max"),
             group_assignment_bytes_max: size("millpond.group.assignment.bytes.max"),
             offsets_topic_partitions: int("offsets.topic.num.partitions"),

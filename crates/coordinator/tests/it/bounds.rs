@@ -118,3 +118,26 @@ fn a_token_that_waits_cannot_be_used_again() {
     let refused = GroupResponse::Heartbeat(HeartbeatResponse { error: Some(GroupError::InvalidRequest) });
     assert_eq!(outcome.replies, [(waiting, refused)]);
 }
+
+#[test]
+fn the_members_of_all_groups_share_so_many_bytes() {
+    let mut node = Node::with(GroupOptions { member_bytes_max: 3_000, ..GroupOptions::default() });
+    let ask = |node: &mut Node, group: usize| {
+        let token = node.join(&Client::default(), |request| request.group_id = format!("g{group}"));
+        node.joined(token).error
+    };
+    let refused = (0..100).find(|group| ask(&mut node, *group) == Some(GroupError::PolicyViolation));
+    assert_eq!(refused, Some(6), "ids that were given out count too");
+    node.pass(10_000);
+    assert_eq!(node.coordinator.member_bytes(), 0);
+    let (mut leader, token) = node.join_new();
+    node.in_generation(&mut leader, token);
+    let token = node.send(GroupRequest::Sync(SyncRequest {
+        group_id: GROUP.to_owned(),
+        generation_id: leader.generation,
+        member_id: leader.id.clone(),
+        assignments: vec![(leader.id.clone(), Bytes::from(vec![0; 2_900]))],
+        ..SyncRequest::default()
+    }));
+    assert_eq!(node.synced(token).error, Some(GroupError::PolicyViolation));
+}

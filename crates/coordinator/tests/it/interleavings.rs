@@ -344,7 +344,7 @@ proptest! {
         world.check_replay();
         // When everybody falls silent, nobody waits for ever, and nothing but offsets stays.
         world.pass(2_000_000);
-        prop_assert_eq!(world.coordinator.waiting_count(), 0);
+        prop_assert_eq!((world.coordinator.waiting_count(), world.coordinator.member_bytes()), (0, 0));
         prop_assert!(matches!(
             World::describe(&mut world.coordinator).state,
             GroupState::Empty | GroupState::Dead

@@ -282,6 +282,13 @@ static OWN: &[ConfigDefinition] = &[
         "The most committed offsets, of all groups together, that the node remembers.",
     ),
     define(
+        "millpond.group.bytes.max",
+        ConfigKind::Long,
+        "268435456",
+        Valid::AtLeast(1),
+        "About how many bytes of memory the members of all groups may take together.",
+    ),
+    define(
         "millpond.group.waiting.max",
         ConfigKind::Int,
         "100000",
