@@ -1,0 +1,367 @@
+//! One client's connection: reads requests, has them served, writes the answers in the order of the requests.
+//!
+//! ```text
+//! socket → Input → start → pending (in order) → Outgoing → socket
+//! ```
+//!
+//! One task does all of it, so that a request that is answered at once crosses no queue. Requests are served one after
+//! the other, as Kafka does, with one exception: Produce requests that follow each other are all appended,
+//! in order, and then wait for the disk together. While a request waits (a Fetch for records, a JoinGroup for
+//! others) the socket is read on, within the bounds of [`crate::limits`], so that a client that goes is seen.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use millpond_broker::ClientContext;
+use tokio::net::TcpStream;
+use tokio::sync::{AcquireError, OwnedSemaphorePermit};
+use tokio::time::Sleep;
+
+use crate::answer::Outgoing;
+use crate::apis::{Api, api_versions, produce};
+use crate::call::{Answer, Call, Serving, Unanswerable};
+use crate::input::{Input, Next, Received};
+use crate::limits::{CONNECTION_REQUEST_BYTES_MAX, CONNECTION_REQUESTS_MAX, OUTGOING_BYTES_MAX, WRITE_SLICES_MAX};
+use crate::node::{Endpoint, Node};
+use crate::wire::{Malformed, Reader};
+
+/// The principal of every client, as there is no authentication.
+const ANONYMOUS: &str = "User:ANONYMOUS";
+
+/// Why a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    /// The client closed it.
+    #[error("closed by the client")]
+    ByClient,
+    /// The socket failed.
+    #[error(transparent)]
+    Socket(#[from] io::Error),
+    /// What came was no request that is served.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// What came was no request that is served.
+    #[error("{api} v{version}: {why}")]
+    Unanswerable {
+        /// The request's API.
+        api: &'static str,
+        /// Its version.
+        version: i16,
+        /// What is wrong with it.
+        why: Unanswerable,
+    },
+    /// There is no API of this key, or not in this version.
+    #[error("API key {key} in version {version} is not served")]
+    NotServed {
+        /// The key.
+        key: i16,
+        /// The version.
+        version: i16,
+    },
+    /// Nothing moved for `connections.max.idle.ms`.
+    #[error("idle")]
+    Idle,
+    /// Closing is the answer (an error of a Produce with acks=0).
+    #[error("closed to tell of an error")]
+    AsAnswer,
+}
+
+/// A request that waits for its answer, or for its turn to be written.
+struct Pending {
+    api: &'static Api,
+    version: i16,
+    correlation_id: i32,
+    bytes: usize,
+    started: Instant,
+    state: State,
+    /// The frame's share of the node's memory.
+    _memory: Option<OwnedSemaphorePermit>,
+}
+
+enum State {
+    Serving(Serving),
+    Answered(Answer),
+}
+
+/// Waiting for the memory of a large frame.
+type MemoryWait = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
+
+/// One client's connection, as a future that ends with it.
+pub(crate) struct Connection {
+    stream: TcpStream,
+    node: Arc<Node>,
+    /// Where this client finds the node.
+    endpoint: Arc<Endpoint>,
+    /// Who sent the last request; the same for all of most connections.
+    client: Arc<ClientContext>,
+    input: Input,
+    memory_wait: Option<MemoryWait>,
+    pending: VecDeque<Pending>,
+    pending_bytes: usize,
+    out: Outgoing,
+    /// Fires at the earliest when the connection may be idle.
+    idle: Pin<Box<Sleep>>,
+    moved: Instant,
+}
+
+impl Connection {
+    /// A connection from `host`, whose client finds the node at `endpoint`.
+    pub(crate) fn new(stream: TcpStream, node: Arc<Node>, host: String, endpoint: Arc<Endpoint>) -> Connection {
+        let client = ClientContext { client_id: String::new(), principal: ANONYMOUS.to_owned(), host };
+        let idle = Box::pin(tokio::time::sleep(node.idle_max));
+        Connection {
+            stream,
+            node,
+            endpoint,
+            client: Arc::new(client),
+            input: Input::default(),
+            memory_wait: None,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
+            out: Outgoing::default(),
+            idle,
+            moved: Instant::now(),
+        }
+    }
+
+    /// Goes on as far as it can. Fails with the reason to close the connection.
+    fn advance(&mut self, context: &mut Context<'_>) -> Result<(), Ended> {
+        loop {
+            let mut moved = self.collect_answers(context)?;
+            moved |= self.write(context)?;
+            moved |= self.start_requests(context)?;
+            // What was answered at once goes out before more is read: the client waits for it.
+            moved |= self.write(context)?;
+            moved |= self.read(context)?;
+            if !moved {
+                break;
+            }
+            self.moved = Instant::now();
+        }
+        match self.watch_idle(context) {
+            Poll::Ready(()) => Err(Ended::Idle),
+            Poll::Pending => Ok(()),
+        }
+    }
+
+    /// Puts the answers that are there in line to be written, as far as the order allows.
+    fn collect_answers(&mut self, context: &mut Context<'_>) -> Result<bool, Ended> {
+        let mut moved = false;
+        while self.out.len() < OUTGOING_BYTES_MAX {
+            let Some(first) = self.pending.front_mut() else { break };
+            if let State::Serving(serving) = &mut first.state {
+                match serving.as_mut().poll(context) {
+                    Poll::Pending => break,
+                    Poll::Ready(answer) => first.state = State::Answered(answer.map_err(|why| first.ended(why))?),
+                }
+            }
+            let first = self.pending.pop_front().expect("the first was just looked at");
+            self.pending_bytes -= first.bytes;
+            first.write_to(&mut self.out, &self.node)?;
+            moved = true;
+        }
+        Ok(moved)
+    }
+
+    /// Starts the requests that were read, as far as they may start.
+    fn start_requests(&mut self, context: &mut Context<'_>) -> Result<bool, Ended> {
+        let mut moved = false;
+        loop {
+            match self.input.next(self.node.request_bytes_max)? {
+                Next::Frame(key) if self.may_start(key) => {
+                    let received = self.input.take();
+                    self.start(received, context)?;
+                    moved = true;
+                }
+                Next::Memory(len) => match self.memory(len, context) {
+                    Poll::Ready(permit) => {
+                        self.input.begin_large(permit);
+                        moved = true;
+                    }
+                    Poll::Pending => return Ok(moved),
+                },
+                Next::Frame(_) | Next::Bytes => return Ok(moved),
+            }
+        }
+    }
+
+    /// Only Produce requests may wait together, and not too many.
+    fn may_start(&self, key: i16) -> bool {
+        let Some(last) = self.pending.back() else { return self.out.len() < OUTGOING_BYTES_MAX };
+        key == produce::API.key
+            && last.api.key == produce::API.key
+            && self.pending.len() < CONNECTION_REQUESTS_MAX
+            && self.pending_bytes < CONNECTION_REQUEST_BYTES_MAX
+    }
+
+    /// Asks for the memory of a large frame.
+    fn memory(&mut self, len: usize, context: &mut Context<'_>) -> Poll<OwnedSemaphorePermit> {
+        // A frame larger than all of the memory takes all of it.
+        let share = len.min(self.node.request_memory_bytes) as u32;
+        let memory = &self.node.request_memory;
+        let wait = self.memory_wait.get_or_insert_with(|| Box::pin(memory.clone().acquire_many_owned(share)));
+        let permit = ready!(wait.as_mut().poll(context)).expect("the semaphore is never closed");
+        self.memory_wait = None;
+        Poll::Ready(permit)
+    }
+
+    /// Starts one request. Its first steps are done before this returns; for Produce that is the append.
+    fn start(&mut self, (mut frame, memory): Received, context: &mut Context<'_>) -> Result<(), Ended> {
+        let started = Instant::now();
+        let bytes = frame.bytes.len();
+        let mut reader = Reader::new(&frame.bytes, 0, false);
+        let (key, version, correlation_id) = (reader.i16()?, reader.i16()?, reader.i32()?);
+        let api = Api::find(key).ok_or(Ended::NotServed { key, version })?;
+        let figures = self.node.metrics.of(api);
+        figures.requests.inc();
+        figures.request_bytes.inc_by(bytes as u64);
+        let pending = |version, state| Pending { api, version, correlation_id, bytes, started, state, _memory: memory };
+        if !api.serves(version) {
+            if api.key != api_versions::API.key {
+                return Err(Ended::NotServed { key, version });
+            }
+            let state = State::Answered(api_versions::unsupported());
+            return self.put(pending(0, state));
+        }
+        let client_id = reader.string()?.unwrap_or_default();
+        if client_id != self.client.client_id {
+            self.client = Arc::new(ClientContext { client_id: client_id.to_owned(), ..(*self.client).clone() });
+        }
+        let mut reader = Reader::new(&frame.bytes, reader.position(), version >= api.flexible_from);
+        reader.skip_tags()?;
+        frame.body = reader.position();
+        let call = Call {
+            node: self.node.clone(),
+            api,
+            version,
+            client: self.client.clone(),
+            endpoint: self.endpoint.clone(),
+        };
+        let mut serving = (api.serve)(call, frame);
+        let state = match serving.as_mut().poll(context) {
+            Poll::Ready(Ok(answer)) => State::Answered(answer),
+            Poll::Ready(Err(why)) => return Err(Ended::Unanswerable { api: api.name, version, why }),
+            Poll::Pending => State::Serving(serving),
+        };
+        self.put(pending(version, state))
+    }
+
+    /// In line behind the others, or straight out if there are none and it is answered.
+    fn put(&mut self, pending: Pending) -> Result<(), Ended> {
+        if self.pending.is_empty() && matches!(pending.state, State::Answered(_)) {
+            return pending.write_to(&mut self.out, &self.node);
+        }
+        self.pending_bytes += pending.bytes;
+        self.pending.push_back(pending);
+        Ok(())
+    }
+
+    /// Writes what the socket takes.
+    fn write(&mut self, context: &mut Context<'_>) -> Result<bool, Ended> {
+        let mut moved = false;
+        while !self.out.is_empty() {
+            let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+            let count = self.out.slices(&mut slices);
+            let written = match count {
+                1 => self.stream.try_write(&slices[0]),
+                _ => self.stream.try_write_vectored(&slices[..count]),
+            };
+            match written {
+                Ok(written) => {
+                    self.out.advance(written);
+                    moved = true;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    match self.stream.poll_write_ready(context) {
+                        Poll::Ready(ready) => ready?,
+                        Poll::Pending => break,
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Reads what the socket has, unless a whole request waits to be started.
+    fn read(&mut self, context: &mut Context<'_>) -> Result<bool, Ended> {
+        if self.input.next(self.node.request_bytes_max)? != Next::Bytes {
+            return Ok(false);
+        }
+        loop {
+            match self.stream.poll_read_ready(context) {
+                Poll::Ready(ready) => ready?,
+                Poll::Pending => return Ok(false),
+            }
+            match self.stream.try_read_buf(&mut self.input.space()) {
+                Ok(0) => return Err(Ended::ByClient),
+                Ok(_) => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Ready when nothing has moved for `connections.max.idle.ms`. A request that is being served is no idleness, an
+    /// answer that the client does not read is.
+    fn watch_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while self.idle.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            let waits_for_us = !self.pending.is_empty() && self.out.is_empty();
+            let due = if waits_for_us { now } else { self.moved } + self.node.idle_max;
+            if due <= now {
+                return Poll::Ready(());
+            }
+            self.idle.as_mut().reset(due.into());
+        }
+        Poll::Pending
+    }
+}
+
+impl Future for Connection {
+    type Output = Ended;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Ended> {
+        match self.advance(context) {
+            Ok(()) => Poll::Pending,
+            Err(ended) => Poll::Ready(ended),
+        }
+    }
+}
+
+impl Pending {
+    fn ended(&self, why: Unanswerable) -> Ended {
+        Ended::Unanswerable { api: self.api.name, version: self.version, why }
+    }
+
+    /// Writes the answer to `out`.
+    fn write_to(self, out: &mut Outgoing, node: &Node) -> Result<(), Ended> {
+        let State::Answered(answer) = self.state else { unreachable!("only what is answered is written") };
+        let before = out.len();
+        // ApiVersions answers with the oldest header, as the client may not know the version yet (KIP-511).
+        let header_tags = self.version >= self.api.flexible_from && self.api.key != api_versions::API.key;
+        match answer {
+            Answer::Nothing => {}
+            Answer::Close => return Err(Ended::AsAnswer),
+            Answer::Body(body) => {
+                out.frame(self.correlation_id, header_tags, |out| out.buffer().extend_from_slice(&body));
+            }
+            Answer::Produce(response) => {
+                out.frame(self.correlation_id, header_tags, |out| response.encode(out.buffer(), self.version));
+            }
+            Answer::Fetch(response, memory) => {
+                out.hold(memory);
+                out.frame(self.correlation_id, header_tags, |out| response.encode(out, self.version));
+            }
+        }
+        let figures = node.metrics.of(self.api);
+        figures.response_bytes.inc_by((out.len() - before) as u64);
+        figures.seconds.observe(self.started.elapsed().as_secs_f64());
+        Ok(())
+    }
+}

@@ -1,0 +1,51 @@
+//! Every bound of this crate that is not a setting of Kafka's name, with its default.
+
+use std::time::Duration;
+
+/// How many array elements and tagged fields one request may hold: more than any real request on one node has,
+/// and little enough that the decoded form stays below some 50 MB.
+pub(crate) const REQUEST_ELEMENTS_MAX: usize = 250_000;
+
+/// The buffer that a connection reads small frames into, in bytes. It is all that an idle connection holds.
+pub(crate) const READ_BUFFER_BYTES: usize = 16 * 1024;
+
+/// From this size on a frame is read into a buffer of its own, so that its records are never copied.
+pub(crate) const LARGE_FRAME_BYTES: usize = 8 * 1024;
+
+/// How many requests of one connection may wait for their answers (Produce requests; all others go one by one).
+pub(crate) const CONNECTION_REQUESTS_MAX: usize = 512;
+
+/// How many bytes the unanswered requests of one connection may have, the last one not counted.
+pub(crate) const CONNECTION_REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// How many bytes of records the Fetch answers of all connections may hold while they are written to the sockets.
+/// When they are used up, answers shrink to one batch a request.
+pub(crate) const NODE_FETCH_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// The longest Fetch wait, whatever the client asks for.
+pub(crate) const FETCH_WAIT_MAX: Duration = Duration::from_secs(30 * 60);
+
+/// How long a fetch session lives at least before another may push it out (Kafka: `MIN_INCREMENTAL_FETCH_SESSION_EVICTION_MS`).
+pub(crate) const FETCH_SESSION_EVICTION_MS_MIN: i64 = 120_000;
+
+/// How many partitions all fetch sessions together may remember.
+pub(crate) const FETCH_SESSION_PARTITIONS_MAX: usize = 1_000_000;
+
+/// Chunks of records smaller than this are copied into the answer's own buffer: one slice less to write.
+pub(crate) const SMALL_CHUNK_BYTES: usize = 4 * 1024;
+
+/// The answer buffer that a connection keeps for its next answer, in bytes; a larger one is given back.
+pub(crate) const WRITE_BUFFER_KEPT_BYTES: usize = 64 * 1024;
+
+/// How many slices one write call gets.
+pub(crate) const WRITE_SLICES_MAX: usize = 64;
+
+/// At most one line about malformed frames is logged in this time.
+pub(crate) const MALFORMED_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// No answer is added while this many bytes wait to be written, so that a client that does not read holds one
+/// answer of each kind and not many.
+pub(crate) const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
+
+/// How long the listener pauses when the system has no more file descriptors.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
