@@ -1,5 +1,6 @@
 //! Appending, and beginning a new segment.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -106,11 +107,21 @@ impl PartitionLog {
         }
         writer.position += len as u64;
         writer.next_offset = last_offset + 1;
-        writer.active.grow(&header, last_offset, position, len as u64, options.index_interval_bytes);
+        writer.active.grow(&header, position);
         self.tail.push(base_offset, last_offset + 1, batch, options.tail_bytes_max);
         // Last: who sees the new end finds the batch in the tail or in the file.
         self.log_end.store(last_offset + 1, Ordering::Release);
         Ok(self.appended(base_offset, last_offset, false))
+    }
+
+    /// Where a batch with this header is already, if its idempotent producer sent it before. For who must know before
+    /// it appends; [`PartitionLog::append`] looks by itself.
+    pub fn find_duplicate(&self, header: &BatchHeader) -> Option<Appended> {
+        let writer = self.writer.lock();
+        match header.has_producer().then(|| writer.producers.check(header, writer.next_offset)) {
+            Some(Ok(Verdict::Duplicate(base, last))) => Some(self.appended(base, last, true)),
+            _ => None,
+        }
     }
 
     fn appended(&self, base_offset: Offset, last_offset: Offset, duplicate: bool) -> Appended {
@@ -137,10 +148,10 @@ impl PartitionLog {
     pub(crate) fn roll(&self, writer: &mut Writer, options: &LogOptions) -> Result<(), LogError> {
         if writer.unsynced.len() >= UNSYNCED_SEGMENTS_MAX {
             let oldest = writer.unsynced.remove(0);
-            self.or_poison(oldest.finish(&self.dir, options.index_interval_bytes))?;
+            self.or_poison(oldest.finish(&self.dir))?;
         }
         let base_offset = writer.next_offset;
-        let (segment, file) = self.or_poison(Segment::create(&self.dir, base_offset))?;
+        let (segment, file) = self.or_poison(Segment::create(&self.dir, base_offset, options.index_interval_bytes))?;
         if options.preallocate {
             self.or_poison(file.preallocate(options.segment_bytes))?;
         }
@@ -160,8 +171,8 @@ impl PartitionLog {
 
 impl Unsynced {
     /// Makes a rolled segment durable, and writes what was put off at the roll.
-    pub(crate) fn finish(&self, dir: &std::path::Path, interval_bytes: u32) -> Result<(), LogError> {
-        self.segment.finish(&self.file, interval_bytes)?;
+    pub(crate) fn finish(&self, dir: &Path) -> Result<(), LogError> {
+        self.segment.finish(&self.file)?;
         snapshot::write(dir, self.snapshot.0, &self.snapshot.1)?;
         self.segment.close_file();
         Ok(())

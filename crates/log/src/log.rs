@@ -99,7 +99,7 @@ impl PartitionLog {
     ) -> Result<PartitionLog, LogError> {
         millpond_disk::create_dir_all(dir)?;
         remove_unfinished(dir)?;
-        let (segment, file) = Segment::create(dir, 0)?;
+        let (segment, file) = Segment::create(dir, 0, options.index_interval_bytes)?;
         // The id comes last: a folder without it is one whose creation a crash cut off. This syncs the folder, too.
         partition_metadata::write(dir, topic_id)?;
         if options.preallocate {

@@ -134,7 +134,7 @@ fn open_clean(
     }
     let Some(active) = segments.last() else { return Ok(Err(None)) };
     let (file, _): (Arc<File>, bool) = active.file()?;
-    active.load_indexes(interval_bytes)?;
+    active.load_indexes()?;
     let first = files.logs.first().map_or(0, |(base, _)| *base);
     let started = SegmentStart::of_opened(active_len, now_ms);
     let epochs = LeaderEpochs::read(dir)?;

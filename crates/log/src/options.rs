@@ -9,7 +9,7 @@ pub struct LogOptions {
     pub segment_ms: i64,
     /// A segment may be begun up to so much earlier, so that not all roll at once (`segment.jitter.ms`).
     pub segment_jitter_ms: i64,
-    /// Bytes of batches between two index entries (`index.interval.bytes`).
+    /// Bytes of batches between two index entries (`index.interval.bytes`); a change counts from the next segment on.
     pub index_interval_bytes: u32,
     /// Bytes of an index before the next segment is begun (`segment.index.bytes`).
     pub index_bytes_max: u32,

@@ -57,14 +57,13 @@ impl PartitionLog {
             }
             match self.read_disk(end, bytes_max, whole_first_batch, &mut fetched) {
                 Ok(()) => {}
-                // The segment was deleted between its look-up and the read.
-                Err(LogError::Disk(error)) if error.is_not_found() && self.log_start_offset() > next => {
-                    if before > 0 {
-                        break;
-                    }
+                // What was read before stays good; the next read tells what is wrong.
+                Err(_) if before > 0 => break,
+                Err(error) => {
+                    // The segment may have been deleted before or after its look-up.
                     self.check_range(from, log_end)?;
+                    return Err(error.into());
                 }
-                Err(error) => return Err(error.into()),
             }
             if fetched.next_offset == next {
                 break;
@@ -92,6 +91,10 @@ impl PartitionLog {
     ) -> Result<(), LogError> {
         let from = fetched.next_offset;
         let (segment, is_active) = self.segment_of(from);
+        if segment.base_offset() > from {
+            let (log_start, log_end) = (self.log_start_offset(), self.log_end_offset());
+            return Err(LogError::OutOfRange { offset: from, log_start, log_end });
+        }
         let file = self.open_files.file_of(&segment, is_active)?;
         let first = fetched.len == 0;
         let room = bytes_max - fetched.len.min(bytes_max);

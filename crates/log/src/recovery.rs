@@ -62,9 +62,9 @@ pub(crate) fn recover(
     }
     let last = scanned.len().checked_sub(1);
     for (place, scan) in scanned.into_iter().enumerate() {
-        let segment = Segment::with_indexes(dir, scan.base, scan.size, scan.indexes, &scan.file);
+        let segment = Segment::with_indexes(dir, scan.base, scan.size, scan.indexes, &scan.file, interval_bytes);
         if Some(place) != last {
-            segment.finish(&scan.file, interval_bytes)?;
+            segment.finish(&scan.file)?;
             segment.close_file();
         } else if scan.broken {
             // Entries behind the cut would later lead into other batches.
@@ -82,7 +82,7 @@ pub(crate) fn recover(
             recovered.truncated_bytes += segment.size();
             remove_segment(dir, segment.base_offset())?;
         }
-        segments.push(Arc::new(Segment::create(dir, log_start)?.0));
+        segments.push(Arc::new(Segment::create(dir, log_start, interval_bytes)?.0));
         log_end = log_start;
     } else if log_end < recovery.recovery_point {
         recovered

@@ -18,6 +18,8 @@ use crate::{LogError, names};
 pub(crate) struct Segment {
     base_offset: Offset,
     dir: PathBuf,
+    /// Bytes between two index entries.
+    interval_bytes: u32,
     /// Bytes of whole batches in `.log`; what is behind them is not ours yet.
     size: AtomicU64,
     indexes: RwLock<Indexes>,
@@ -33,16 +35,20 @@ enum Indexes {
     /// Of the active segment, and of a rolled one whose indexes were not written yet.
     Memory(MemoryIndexes),
     /// In the files; the largest timestamp is read from them once.
-    Disk { max: Option<MaxTimestamp>, interval_bytes: u32 },
+    Disk { max: Option<MaxTimestamp> },
 }
 
 impl Segment {
     /// Begins a new segment. Its name is durable after the folder was synced.
-    pub(crate) fn create(dir: &Path, base_offset: Offset) -> Result<(Segment, Arc<File>), LogError> {
+    pub(crate) fn create(
+        dir: &Path,
+        base_offset: Offset,
+        interval_bytes: u32,
+    ) -> Result<(Segment, Arc<File>), LogError> {
         let path = names::path(dir, base_offset, names::LOG);
         let file = Arc::new(File::create_new(&path)?);
         let indexes = MemoryIndexes::new(base_offset);
-        Ok((Segment::with_indexes(dir, base_offset, 0, indexes, &file), file))
+        Ok((Segment::with_indexes(dir, base_offset, 0, indexes, &file, interval_bytes), file))
     }
 
     /// A segment that is there, with its indexes in memory: the active one.
@@ -52,10 +58,12 @@ impl Segment {
         size: u64,
         indexes: MemoryIndexes,
         file: &Arc<File>,
+        interval_bytes: u32,
     ) -> Segment {
         Segment {
             base_offset,
             dir: dir.to_owned(),
+            interval_bytes,
             size: AtomicU64::new(size),
             indexes: RwLock::new(Indexes::Memory(indexes)),
             index_files: Mutex::new(()),
@@ -68,8 +76,9 @@ impl Segment {
         Segment {
             base_offset,
             dir: dir.to_owned(),
+            interval_bytes,
             size: AtomicU64::new(size),
-            indexes: RwLock::new(Indexes::Disk { max: None, interval_bytes }),
+            indexes: RwLock::new(Indexes::Disk { max: None }),
             index_files: Mutex::new(()),
             file: Mutex::new(None),
         }
@@ -88,10 +97,13 @@ impl Segment {
     }
 
     /// Makes a batch visible that was written at the segment's end.
-    pub(crate) fn grow(&self, header: &BatchHeader, last_offset: Offset, position: u64, len: u64, interval_bytes: u32) {
-        if let Indexes::Memory(indexes) = &mut *self.indexes.write() {
-            indexes.note(last_offset, header.max_timestamp, position, len, interval_bytes);
+    pub(crate) fn grow(&self, header: &BatchHeader, position: u64) {
+        let len = header.size() as u64;
+        let mut indexes = self.indexes.write();
+        if let Indexes::Memory(indexes) = &mut *indexes {
+            indexes.note(header.last_offset(), header.max_timestamp, position, len, self.interval_bytes);
         }
+        // Under the lock, so that the indexes always speak of exactly this many bytes.
         self.size.store(position + len, Ordering::Release);
     }
 
@@ -142,18 +154,18 @@ impl Segment {
     }
 
     /// The last sync of a rolled segment: bytes and indexes become durable, and the indexes leave the memory.
-    pub(crate) fn finish(&self, file: &File, interval_bytes: u32) -> Result<(), LogError> {
+    pub(crate) fn finish(&self, file: &File) -> Result<(), LogError> {
         file.sync_data()?;
         self.write_indexes(true, true)?;
         let mut indexes = self.indexes.write();
         if let Indexes::Memory(memory) = &*indexes {
-            *indexes = Indexes::Disk { max: Some(memory.max()), interval_bytes };
+            *indexes = Indexes::Disk { max: Some(memory.max()) };
         }
         Ok(())
     }
 
     /// The indexes in memory, built from the files or from `.log`, for a segment that is written again.
-    pub(crate) fn load_indexes(&self, interval_bytes: u32) -> Result<(), LogError> {
+    pub(crate) fn load_indexes(&self) -> Result<(), LogError> {
         let mut indexes = self.indexes.write();
         if matches!(&*indexes, Indexes::Memory(_)) {
             return Ok(());
@@ -161,7 +173,7 @@ impl Segment {
         let (index, time_index) = (self.path(names::INDEX), self.path(names::TIME_INDEX));
         let loaded = match index::load(self.base_offset, &index, &time_index, self.size())? {
             Some(loaded) => loaded,
-            None => self.scan_indexes(interval_bytes)?,
+            None => self.scan_indexes()?,
         };
         *indexes = Indexes::Memory(loaded);
         Ok(())
@@ -186,12 +198,12 @@ impl Segment {
     pub(crate) fn max_timestamp(&self) -> Result<MaxTimestamp, LogError> {
         match &*self.indexes.read() {
             Indexes::Memory(memory) => return Ok(memory.max()),
-            Indexes::Disk { max: Some(max), .. } => return Ok(*max),
-            Indexes::Disk { max: None, .. } => {}
+            Indexes::Disk { max: Some(max) } => return Ok(*max),
+            Indexes::Disk { max: None } => {}
         }
         let found = self.disk_times(|_| true)?;
         let max = found.unwrap_or(MaxTimestamp { timestamp: -1, offset: self.base_offset });
-        if let Indexes::Disk { max: known, .. } = &mut *self.indexes.write() {
+        if let Indexes::Disk { max: known } = &mut *self.indexes.write() {
             *known = Some(max);
         }
         Ok(max)
@@ -271,6 +283,9 @@ impl Segment {
         if let Indexes::Memory(memory) = &*self.indexes.read() {
             return Ok(memory.position_before(offset));
         }
+        if offset < self.base_offset {
+            return Ok(0);
+        }
         let relative = u32::try_from(offset - self.base_offset).unwrap_or(u32::MAX);
         match index::offset_entry_before(&self.path(names::INDEX), relative)? {
             Lookup::Found(entry) if u64::from(entry.position) < self.size() => Ok(u64::from(entry.position)),
@@ -282,25 +297,29 @@ impl Segment {
         }
     }
 
-    /// Builds both index files anew from `.log`.
+    /// Builds both indexes anew from `.log`.
     pub(crate) fn rebuild_indexes(&self, reason: &str) -> Result<(), LogError> {
         let mut indexes = self.indexes.write();
-        let Indexes::Disk { max, interval_bytes } = &mut *indexes else { return Ok(()) };
         tracing::warn!(segment = %self.path(names::LOG).display(), reason, "rebuilding the indexes of a segment");
-        let mut built = self.scan_indexes(*interval_bytes)?;
-        built.note_max();
-        built.unwritten().store(&self.path(names::INDEX), &self.path(names::TIME_INDEX), false)?;
-        *max = Some(built.max());
+        match &mut *indexes {
+            Indexes::Memory(memory) => *memory = self.scan_indexes()?,
+            Indexes::Disk { max } => {
+                let mut built = self.scan_indexes()?;
+                built.note_max();
+                built.unwritten().store(&self.path(names::INDEX), &self.path(names::TIME_INDEX), false)?;
+                *max = Some(built.max());
+            }
+        }
         Ok(())
     }
 
-    fn scan_indexes(&self, interval_bytes: u32) -> Result<MemoryIndexes, LogError> {
+    fn scan_indexes(&self) -> Result<MemoryIndexes, LogError> {
         let (file, opened) = self.file()?;
         let mut built = MemoryIndexes::new(self.base_offset);
         let mut scanner = Scanner::headers(&file, 0, self.size());
         while let Step::Batch(position, header, _) = scanner.step()? {
             let len = header.size() as u64;
-            built.note(header.last_offset(), header.max_timestamp, position, len, interval_bytes);
+            built.note(header.last_offset(), header.max_timestamp, position, len, self.interval_bytes);
         }
         if opened {
             *self.file.lock() = None;

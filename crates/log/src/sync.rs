@@ -35,7 +35,6 @@ impl PartitionLog {
 
     /// One round; the caller holds the round's lock.
     pub(crate) fn sync_round(&self) -> Result<Offset, LogError> {
-        let interval_bytes = self.options().index_interval_bytes;
         let mut writer = self.writer.lock();
         let Writer { next_offset: end, .. } = *writer;
         let file = writer.file.clone();
@@ -46,7 +45,7 @@ impl PartitionLog {
         drop(writer);
 
         for rolled in &unsynced {
-            rolled.finish(&self.dir, interval_bytes)?;
+            rolled.finish(&self.dir)?;
         }
         if end > self.durable_end_offset() {
             file.sync_data()?;

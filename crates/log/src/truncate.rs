@@ -31,7 +31,6 @@ impl PartitionLog {
     }
 
     fn cut(&self, writer: &mut Writer, offset: Offset) -> Result<Offset, LogError> {
-        let options = self.options();
         let (segment, _) = self.segment_of(offset);
         let (file, _) = segment.file()?;
         let (position, end) = match segment.locate(&file, offset)? {
@@ -60,7 +59,7 @@ impl PartitionLog {
             }
         }
         writer.unsynced.retain(|rolled| !Arc::ptr_eq(&rolled.segment, &segment));
-        segment.load_indexes(options.index_interval_bytes)?;
+        segment.load_indexes()?;
         file.set_len(position)?;
         file.sync_data()?;
         segment.truncate_to(end, position)?;

@@ -1,0 +1,11 @@
+//! The log as its callers see it: on a real disk, through its public interface.
+
+mod concurrency;
+mod crash;
+mod files;
+mod idempotence;
+mod model;
+mod reading;
+mod retention;
+mod scratch;
+mod truncation;
