@@ -47,6 +47,7 @@ pub(crate) fn group_options(settings: &Settings) -> GroupOptions {
         waiting_max: settings.group_waiting_max,
         member_metadata_bytes_max: settings.group_member_metadata_bytes_max,
         assignment_bytes_max: settings.group_assignment_bytes_max,
+        member_bytes_max: settings.group_bytes_max,
         ..GroupOptions::default()
     }
 }
