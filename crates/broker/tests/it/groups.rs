@@ -35,7 +35,8 @@ async fn committed(broker: &Broker, group: &str, topic: &str) -> i64 {
     }
 }
 
-fn join(group: &str, member: &str) -> GroupRequest {
+/// `suffix` makes the id of a new member its own.
+fn join(group: &str, member: &str, suffix: &str) -> GroupRequest {
     GroupRequest::Join(JoinRequest {
         group_id: group.to_owned(),
         member_id: member.to_owned(),
@@ -45,7 +46,7 @@ fn join(group: &str, member: &str) -> GroupRequest {
         rebalance_timeout_ms: 10_000,
         client_id: "c".to_owned(),
         client_host: "/127.0.0.1".to_owned(),
-        new_member_suffix: "suffix".to_owned(),
+        new_member_suffix: suffix.to_owned(),
         ..JoinRequest::default()
     })
 }
@@ -85,7 +86,7 @@ async fn a_member_that_falls_silent_is_put_out_when_its_time_is_up() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Clock::standing_at(NOW_MS);
     let broker = open_with(dir.path(), &[("offsets.topic.num.partitions", "2")], clock.clone());
-    let (member_id, generation_id) = match broker.group_request(join("g", "")).await {
+    let (member_id, generation_id) = match broker.group_request(join("g", "", "1")).await {
         GroupResponse::Join(joined) => {
             assert_eq!(joined.error, None);
             (joined.member_id, joined.generation_id)
@@ -126,21 +127,21 @@ async fn a_member_that_falls_silent_is_put_out_when_its_time_is_up() {
 async fn a_client_that_goes_away_while_it_joins_does_not_keep_the_others_waiting_for_ever() {
     let dir = tempfile::tempdir().unwrap();
     let broker = open(dir.path());
-    let leader = match broker.group_request(join("g", "")).await {
+    let leader = match broker.group_request(join("g", "", "1")).await {
         GroupResponse::Join(joined) => joined.member_id,
         other => panic!("{other:?}"),
     };
     // The second waits for the first to join again, and its connection dies.
     let second = {
         let broker = broker.clone();
-        tokio::spawn(async move { broker.group_request(join("g", "")).await })
+        tokio::spawn(async move { broker.group_request(join("g", "", "2")).await })
     };
     while broker.metrics().group_requests.get() < 2 {
         tokio::task::yield_now().await;
     }
     second.abort();
     assert!(second.await.unwrap_err().is_cancelled());
-    let again = tokio::time::timeout(PATIENCE, broker.group_request(join("g", &leader))).await.unwrap();
+    let again = tokio::time::timeout(PATIENCE, broker.group_request(join("g", &leader, "1"))).await.unwrap();
     match again {
         GroupResponse::Join(joined) => {
             assert_eq!(joined.error, None);
