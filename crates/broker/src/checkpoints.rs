@@ -68,11 +68,13 @@ impl Checkpoints {
 
     /// Writes both, as all logs are now.
     pub(crate) fn write(&self, topics: &Topics) -> Result<(), LogError> {
+        // Before the checkpoint's own lock is taken.
+        let metadata_end = topics.metadata_log.lock().checkpoint();
         self.recovery_points.write(|| {
             let partitions = topics.directory().partitions();
             let mut offsets: Offsets =
                 partitions.iter().map(|partition| (partition.name(), partition.checkpoint())).collect();
-            offsets.insert(metadata_partition(), topics.metadata_log.lock().checkpoint());
+            offsets.insert(metadata_partition(), metadata_end);
             offsets
         })?;
         self.write_log_starts(topics)

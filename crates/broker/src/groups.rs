@@ -76,9 +76,26 @@ enum Message {
 }
 
 impl Inbox {
+    /// After the end nothing is taken in: dropping a request tells who asked.
     fn put(&self, message: Message) {
-        self.state.lock().messages.push_back(message);
-        self.changed.notify_one();
+        let mut state = self.state.lock();
+        if !state.stopping {
+            state.messages.push_back(message);
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// Ends it, and drops what is left.
+    fn close(&self) {
+        self.room.close();
+        let left = {
+            let mut state = self.state.lock();
+            state.stopping = true;
+            std::mem::take(&mut state.messages)
+        };
+        self.changed.notify_all();
+        drop(left);
     }
 
     /// Everything that has come, after waiting for something to come or for `timeout`; none when the thread shall end.
@@ -166,20 +183,11 @@ impl Groups {
 
     /// Ends the thread after what it is doing; whoever waits is refused.
     pub(crate) fn stop(&self) {
-        self.inbox.room.close();
-        let left = {
-            let mut state = self.inbox.state.lock();
-            state.stopping = true;
-            std::mem::take(&mut state.messages)
-        };
-        self.inbox.changed.notify_all();
-        drop(left);
+        self.inbox.close();
         if let Some(thread) = self.thread.lock().take() {
             // A coordinator that panicked has printed its message.
             let _ = thread.join();
         }
-        // What came in between.
-        self.inbox.state.lock().messages.clear();
     }
 }
 
@@ -204,6 +212,13 @@ struct Pending {
     replies: Vec<(Token, GroupResponse)>,
     /// What must be durable, if the records could be appended at all.
     written: Result<Vec<(Arc<Partition>, Offset)>, String>,
+}
+
+/// However the thread ends, also by a panic: nobody is left waiting for it.
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.inbox.close();
+    }
 }
 
 impl Worker {

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use millpond_log::{AppendError, Appended, FetchedBytes, LogError, PartitionLog, ReadError};
 use millpond_records::BatchHeader;
 use millpond_types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId, TopicName, TopicPartition};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
 use crate::clock::Clock;
 use crate::durability::{Durability, Ended};
@@ -43,9 +43,10 @@ pub(crate) struct Surroundings {
 
 /// One partition of one topic.
 ///
-/// Lives as long as somebody holds it; after its topic is deleted, everything answers so. Locks, in the order in
-/// which they may be taken: `rounds`, `life`, then those inside the log, visibility and durability, of which
-/// no two are held at once.
+/// Lives as long as somebody holds it; after its topic is deleted, everything answers so. Whatever touches the
+/// folder holds `life` while it does: when a deletion has the lock, nobody is left who could mistake the folder of a
+/// later topic of the same name for this one's. Locks, in the order in which they may be taken: `rounds`, `life`, then
+/// those inside the log, visibility and durability, of which no two are held at once.
 #[derive(Debug)]
 pub struct Partition {
     topic: Arc<Topic>,
@@ -158,7 +159,7 @@ impl Partition {
         end: Offset,
         whole_first: bool,
     ) -> Result<FetchedBytes, FetchError> {
-        self.check_exists()?;
+        let _life = self.existing()?;
         let (log_start, log_end) = (self.log_start(), self.end());
         if from < log_start || from > log_end {
             return Err(FetchError::OutOfRange { offset: from, log_start, log_end });
@@ -176,24 +177,32 @@ impl Partition {
         Ok(fetched)
     }
 
-    fn check_exists(&self) -> Result<(), FetchError> {
-        match *self.life.read() {
+    /// Keeps the topic from being deleted while the result is held.
+    fn existing(&self) -> Result<RwLockReadGuard<'_, Life>, FetchError> {
+        let life = self.life.read();
+        match *life {
             Life::Deleted => {
                 Err(FetchError::UnknownPartition { topic: self.topic().to_string(), partition: self.index })
             }
-            Life::Open | Life::Stopped => Ok(()),
+            Life::Open | Life::Stopped => Ok(life),
         }
+    }
+
+    /// Keeps the partition from being stopped or deleted while the result is held; none if it is already.
+    fn open(&self) -> Option<RwLockReadGuard<'_, Life>> {
+        let life = self.life.read();
+        (*life == Life::Open).then_some(life)
     }
 
     /// The first shown record that is not older than `timestamp_ms`.
     pub fn offset_for_timestamp(&self, timestamp_ms: TimestampMs) -> Result<Option<(Offset, TimestampMs)>, FetchError> {
-        self.check_exists()?;
+        let _life = self.existing()?;
         self.log.offset_for_timestamp(timestamp_ms, self.visible_end()).map_err(FetchError::Search)
     }
 
     /// The shown record with the highest timestamp.
     pub fn max_timestamp(&self) -> Result<Option<(Offset, TimestampMs)>, FetchError> {
-        self.check_exists()?;
+        let _life = self.existing()?;
         self.log.max_timestamp(self.visible_end()).map_err(FetchError::Search)
     }
 
@@ -338,10 +347,7 @@ impl Partition {
 
     /// The records below `to` are not served any more; whole segments of them go. The caller writes the new start down.
     pub(crate) fn advance_log_start(&self, to: Offset) -> Result<Offset, TrimError> {
-        let life = self.life.read();
-        if *life != Life::Open {
-            return Err(TrimError::Closed);
-        }
+        let _life = self.open().ok_or(TrimError::Closed)?;
         let (log_start, visible_end) = (self.log_start(), self.visible_end());
         if to > visible_end || to < 0 {
             return Err(TrimError::OutOfRange { offset: to, log_start, visible_end });
@@ -359,9 +365,7 @@ impl Partition {
         let _alone = self.rounds.lock();
         // Only now: what was appended while this waited for its turn is covered by this round.
         self.dirty.begin();
-        if *self.life.read() != Life::Open {
-            return;
-        }
+        let Some(_life) = self.open() else { return };
         self.around.metrics.syncs.inc();
         let started = std::time::Instant::now();
         // A panic in the log leaves it in an unknown state, which is what a failed sync does, too.
@@ -434,9 +438,7 @@ impl Partition {
     /// Begins a new segment if the active one is old enough, and deletes those that are too old or too many, but none
     /// that somebody needs or that was never shown. Says how many it deleted.
     pub(crate) fn enforce_retention(&self) -> Result<u64, LogError> {
-        if *self.life.read() != Life::Open {
-            return Ok(0);
-        }
+        let Some(_life) = self.open() else { return Ok(0) };
         let now_ms = self.around.clock.now_ms();
         let pinned = self.lowest_pin().map_or(Offset::MAX, |(_, offset)| offset);
         self.log.expire_producers(now_ms);
@@ -448,7 +450,7 @@ impl Partition {
 
     /// Removes the files of deleted segments whose delay is over.
     pub(crate) fn purge_deleted(&self) -> Result<(), LogError> {
-        if *self.life.read() == Life::Open {
+        if let Some(_life) = self.open() {
             self.log.purge_deleted(self.around.clock.now_ms())?;
         }
         Ok(())
@@ -458,9 +460,9 @@ impl Partition {
     /// done last. Gives the recovery point.
     pub(crate) fn checkpoint(&self) -> Offset {
         let end = self.end();
-        let open = *self.life.read() == Life::Open;
-        if open && self.checkpointed_end.load(Ordering::Relaxed) != end && self.durability.ended().is_none() {
+        if self.checkpointed_end.load(Ordering::Relaxed) != end && self.durability.ended().is_none() {
             let _alone = self.rounds.lock();
+            let Some(_life) = self.open() else { return self.log.recovery_point() };
             match self.log.checkpoint() {
                 Ok(durable_end) => {
                     self.safe_up_to(durable_end);
