@@ -31,7 +31,18 @@
 //!
 //! # Cost
 //!
-//! The figures stand in `benches/decode.rs`, with the alternatives that were measured against it.
+//! Nanoseconds a row for Nexmark-like bids (236 bytes, 7 columns), one core of a 2-core Xeon virtual machine (2026-11), default
+//! x86-64 target, while the machine was busy with other builds; `examples/decode_speed.rs` measures the first line:
+//!
+//! | | all 7 columns | 2 columns |
+//! |---|---|---|
+//! | this decoder | 250 | 176 |
+//! | arrow-json 59.3 | 409 | 306 |
+//! | simd-json 0.19, its tape alone / with values taken out, no columns built | 211 / 357 | 195 / 226 |
+//! | `JsonEncoder` | 142 | |
+//!
+//! A walk by hand wins since it needs neither a copy of the record nor a tape: a value goes from its bytes to its
+//! column at once, and a field is found by comparing its name with the one that stood there in the last record.
 
 mod builder;
 mod bytes;
