@@ -16,6 +16,8 @@ mod select;
 mod sql;
 
 pub use admin::{ANSWERS_TOPIC, CATALOG_TOPIC, STATEMENTS_TOPIC, STREAMS_TOPIC};
-pub use engine::{ColumnInfo, Engine, EngineError, EngineOptions, ExecuteOptions, StatementResult, StreamInfo, StreamKind};
+pub use engine::{
+    ColumnInfo, Engine, EngineError, EngineOptions, ExecuteOptions, StatementResult, StreamInfo, StreamKind,
+};
 pub use select::{RowStream, SelectNotes};
 pub use sql::{ErrorKind, StatementError};

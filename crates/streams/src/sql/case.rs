@@ -42,9 +42,8 @@ impl UnknownColumn<'_> {
         let relation = self.column.relation.as_ref().map(|relation| relation.table());
         let mut whole = self.valid.iter().filter(|valid| {
             same(valid.name(), self.column.name())
-                && relation.is_none_or(|wanted| {
-                    valid.relation.as_ref().is_some_and(|relation| same(relation.table(), wanted))
-                })
+                && relation
+                    .is_none_or(|wanted| valid.relation.as_ref().is_some_and(|relation| same(relation.table(), wanted)))
         });
         let repair = match (whole.next(), whole.next(), relation) {
             (Some(column), None, _) => Repair::Column(column),

@@ -59,10 +59,8 @@ pub(crate) fn metadata_column(name: &str) -> Option<(ColumnOrigin, DataType)> {
 
 /// MAP<VARCHAR, VARBINARY>.
 pub(crate) fn headers_type() -> DataType {
-    let entries = Fields::from(vec![
-        Field::new("key", DataType::Utf8, false),
-        Field::new("value", DataType::Binary, true),
-    ]);
+    let entries =
+        Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", DataType::Binary, true)]);
     DataType::Map(Arc::new(Field::new("entries", DataType::Struct(entries), false)), false)
 }
 

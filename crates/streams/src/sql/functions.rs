@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, FieldRef};
+use arrow::datatypes::{DataType, FieldRef, Float64Type};
 use datafusion::common::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
@@ -165,12 +165,14 @@ fn result_bytes(growth: Growth, args: &[ColumnarValue], rows: usize) -> DataFusi
             Growth::Times => len(0, row) * number(1, row).max(0.0),
             Growth::Padded => number(1, row).max(0.0) * 4.0,
             Growth::Steps => {
-                let (first, last) = if columns.len() == 1 { (0.0, number(0, row)) } else { (number(0, row), number(1, row)) };
+                let (first, last) =
+                    if columns.len() == 1 { (0.0, number(0, row)) } else { (number(0, row), number(1, row)) };
                 let step = if columns.len() > 2 { number(2, row).abs() } else { 1.0 };
                 8.0 * (last - first).abs() / step.max(f64::MIN_POSITIVE)
             }
             Growth::Elements => {
-                let (element, count) = if columns.len() > 2 { (len(2, row), number(1, row)) } else { (len(0, row), number(1, row)) };
+                let (element, count) =
+                    if columns.len() > 2 { (len(2, row), number(1, row)) } else { (len(0, row), number(1, row)) };
                 element.max(8.0) * count.max(0.0)
             }
             Growth::Replaced => len(0, row) * (1.0 + len(2, row)),
@@ -232,4 +234,3 @@ impl Argument {
         len as f64
     }
 }
-

@@ -46,7 +46,9 @@ pub(crate) fn roles(plan: &LogicalPlan) -> Vec<Role> {
         LogicalPlan::Projection(projection) => {
             let below = roles(&projection.input);
             let role = |expr: &Expr| match column_of(expr) {
-                Some(column) => projection.input.schema().index_of_column(column).map_or(Role::Plain, |place| below[place]),
+                Some(column) => {
+                    projection.input.schema().index_of_column(column).map_or(Role::Plain, |place| below[place])
+                }
                 None => Role::Plain,
             };
             projection.expr.iter().map(role).collect()
@@ -94,5 +96,7 @@ pub(crate) fn column_of(expr: &Expr) -> Option<&Column> {
 
 /// The role of an expression over the rows of `input`.
 pub(crate) fn role_of(expr: &Expr, input: &LogicalPlan, roles: &[Role]) -> Role {
-    column_of(expr).and_then(|column| input.schema().index_of_column(column).ok()).map_or(Role::Plain, |place| roles[place])
+    column_of(expr)
+        .and_then(|column| input.schema().index_of_column(column).ok())
+        .map_or(Role::Plain, |place| roles[place])
 }

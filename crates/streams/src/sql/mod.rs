@@ -9,6 +9,7 @@ mod context;
 pub(crate) mod definition;
 pub(crate) mod dialect;
 pub(crate) mod error;
+pub(crate) mod expression;
 mod functions;
 pub(crate) mod lineage;
 pub(crate) mod names;

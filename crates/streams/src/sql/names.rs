@@ -31,7 +31,8 @@ pub(crate) trait Streams {
 pub(crate) fn settle(query: &mut Query, streams: &dyn Streams) -> SqlResult<HashMap<String, Arc<StreamSource>>> {
     let mut survey = Survey::default();
     let _ = query.visit(&mut survey);
-    let mut tables = Tables { streams, all: None, ctes: survey.ctes, mentioned: survey.mentioned, found: HashMap::new() };
+    let mut tables =
+        Tables { streams, all: None, ctes: survey.ctes, mentioned: survey.mentioned, found: HashMap::new() };
     if let ControlFlow::Break(error) = query.visit(&mut tables) {
         return Err(error);
     }
@@ -149,7 +150,8 @@ impl Tables<'_> {
     fn ignoring_case(&mut self, written: &str) -> SqlResult<String> {
         let all = self.all.get_or_insert_with(|| self.streams.names());
         let lower = written.to_lowercase();
-        let alike: BTreeSet<String> = all.iter().chain(&self.ctes).filter(|name| name.to_lowercase() == lower).cloned().collect();
+        let alike: BTreeSet<String> =
+            all.iter().chain(&self.ctes).filter(|name| name.to_lowercase() == lower).cloned().collect();
         let mut alike = alike.into_iter();
         match (alike.next(), alike.next()) {
             (Some(name), None) => {
@@ -158,10 +160,10 @@ impl Tables<'_> {
                 }
                 Ok(name)
             }
-            (Some(one), Some(other)) => Err(StatementError::unknown(format!(
-                "`{written}` could be `{one}` or `{other}`"
-            ))
-            .with_hint("write it in the case it has")),
+            (Some(one), Some(other)) => {
+                Err(StatementError::unknown(format!("`{written}` could be `{one}` or `{other}`"))
+                    .with_hint("write it in the case it has"))
+            }
             (None, _) => {
                 let error = StatementError::unknown(format!("unknown stream or topic `{written}`"));
                 Err(match did_you_mean(written, all.iter().chain(&self.ctes).map(String::as_str)) {
@@ -212,7 +214,9 @@ impl SelectItems<'_> {
     fn hidden_of(&self, arguments: &[ast::FunctionArg]) -> Vec<String> {
         let queries = arguments.iter().filter_map(|argument| match argument {
             ast::FunctionArg::Unnamed(ast::FunctionArgExpr::Expr(ast::Expr::Subquery(query)))
-            | ast::FunctionArg::Named { arg: ast::FunctionArgExpr::Expr(ast::Expr::Subquery(query)), .. } => Some(query),
+            | ast::FunctionArg::Named { arg: ast::FunctionArgExpr::Expr(ast::Expr::Subquery(query)), .. } => {
+                Some(query)
+            }
             _ => None,
         });
         queries.filter_map(|query| as_whole_table(query)).flat_map(|table| self.relation(table).hidden).collect()
@@ -252,7 +256,10 @@ fn settle_item(item: SelectItem, relations: &[Relation], items: &mut Vec<SelectI
                     leave_out(&mut options, &relation.hidden);
                     let qualifier = relation.qualifier.clone().unwrap_or_default();
                     let name = ObjectName::from(vec![Ident::with_quote('`', qualifier)]);
-                    items.push(SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), options));
+                    items.push(SelectItem::QualifiedWildcard(
+                        SelectItemQualifiedWildcardKind::ObjectName(name),
+                        options,
+                    ));
                 }
             } else {
                 let hidden: Vec<String> = relations.iter().flat_map(|relation| relation.hidden.clone()).collect();

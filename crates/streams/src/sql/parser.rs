@@ -7,7 +7,9 @@ use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Toke
 
 use super::dialect::MillpondDialect;
 use super::error::{Place, SqlResult, StatementError, did_you_mean};
-use super::statement::{ColumnDefinition, CreateMaterialized, CreateStream, Name, Statement, StatementOption, Watermark};
+use super::statement::{
+    ColumnDefinition, CreateMaterialized, CreateStream, Name, Statement, StatementOption, Watermark,
+};
 
 /// The longest statement in bytes.
 pub(crate) const STATEMENT_BYTES_MAX: usize = 64 * 1024;
@@ -96,9 +98,9 @@ impl<'a> Cursor<'a> {
 
 /// The tokens of `text`; `ROW<` is told as `STRUCT<`, which is what the parser knows.
 fn tokenize(text: &str) -> SqlResult<Vec<TokenWithSpan>> {
-    let mut tokens = Tokenizer::new(&MillpondDialect, text).tokenize_with_location().map_err(|error| {
-        StatementError::syntax(lower_first(&error.message)).at(Place::of(error.location))
-    })?;
+    let mut tokens = Tokenizer::new(&MillpondDialect, text)
+        .tokenize_with_location()
+        .map_err(|error| StatementError::syntax(lower_first(&error.message)).at(Place::of(error.location)))?;
     for index in 0..tokens.len().saturating_sub(1) {
         let next = tokens[index + 1..].iter().find(|token| !matches!(token.token, Token::Whitespace(_)));
         if next.is_some_and(|next| next.token == Token::Lt)
@@ -382,12 +384,11 @@ impl Reader<'_> {
             Token::Word(word) => Ok(word.value),
             Token::Minus => match self.parser.next_token().token {
                 Token::Number(text, false) => Ok(format!("-{text}")),
-                other => Err(StatementError::syntax(format!("expected {wanted}, found -{other}")).at(self.place(token.span.start))),
+                other => Err(StatementError::syntax(format!("expected {wanted}, found -{other}"))
+                    .at(self.place(token.span.start))),
             },
-            other => {
-                Err(StatementError::syntax(format!("expected {wanted}, found {}", told(&other)))
-                    .at(self.place(token.span.start)))
-            }
+            other => Err(StatementError::syntax(format!("expected {wanted}, found {}", told(&other)))
+                .at(self.place(token.span.start))),
         }
     }
 
@@ -402,7 +403,8 @@ impl Reader<'_> {
     fn identifier(&mut self) -> SqlResult<Name> {
         let token = self.parser.peek_token();
         let ident = self.parser.parse_identifier().map_err(|_| {
-            StatementError::syntax(format!("expected a name, found {}", told(&token.token))).at(self.place(token.span.start))
+            StatementError::syntax(format!("expected a name, found {}", told(&token.token)))
+                .at(self.place(token.span.start))
         })?;
         Ok(Name { place: Place::start(ident.span), text: ident.value })
     }
@@ -417,7 +419,9 @@ impl Reader<'_> {
                 name.text.push('.');
                 let part = self.identifier()?;
                 name.text.push_str(&part.text);
-            } else if token == Token::Minus && matches!(self.parser.peek_nth_token(1).token, Token::Word(_) | Token::Number(..)) {
+            } else if token == Token::Minus
+                && matches!(self.parser.peek_nth_token(1).token, Token::Word(_) | Token::Number(..))
+            {
                 self.parser.next_token();
                 name.text.push('-');
                 match self.parser.next_token().token {
@@ -459,8 +463,10 @@ impl Reader<'_> {
                     .with_hint("the rows of a window are written once, when the watermark has passed its end")
                     .at(Place::start(rest.span)))
             }
-            _ => Err(StatementError::syntax(format!("the statement should end here, but {} follows", told(&rest.token)))
-                .at(Place::start(rest.span))),
+            _ => {
+                Err(StatementError::syntax(format!("the statement should end here, but {} follows", told(&rest.token)))
+                    .at(Place::start(rest.span)))
+            }
         }
     }
 
@@ -533,8 +539,7 @@ impl Reader<'_> {
             None => (text.as_str(), None),
         };
         let message = message.replace("found: EOF", "but the statement ends here").replace("found: ", "found ");
-        StatementError::syntax(lower_first(&message).replace("expected: ", "expected "))
-            .at(place.unwrap_or(self.end))
+        StatementError::syntax(lower_first(&message).replace("expected: ", "expected ")).at(place.unwrap_or(self.end))
     }
 }
 
@@ -561,7 +566,6 @@ fn primary_key() -> StatementError {
 pub(crate) fn place_of(part: &impl Spanned) -> Option<Place> {
     Place::start(part.span())
 }
-
 
 /// The type that a text names; the counterpart of [`super::types::sql_name`].
 pub(crate) fn parse_type(text: &str) -> SqlResult<datafusion::arrow::datatypes::DataType> {

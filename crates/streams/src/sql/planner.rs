@@ -87,11 +87,8 @@ fn complete_window_groups(plan: LogicalPlan) -> DataFusionResult<LogicalPlan> {
         };
         let mut groups = aggregate.group_expr.clone();
         groups.push(Expr::Column(Column::from(aggregate.input.schema().qualified_field(place))));
-        let columns: Vec<Expr> = aggregate
-            .schema
-            .iter()
-            .map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field))))
-            .collect();
+        let columns: Vec<Expr> =
+            aggregate.schema.iter().map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field)))).collect();
         let completed = Aggregate::try_new(aggregate.input.clone(), groups, aggregate.aggr_expr.clone())?;
         let plan = LogicalPlanBuilder::from(LogicalPlan::Aggregate(completed)).project(columns)?.build()?;
         Ok(Transformed::yes(plan))

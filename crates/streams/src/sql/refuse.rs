@@ -60,9 +60,9 @@ impl Checker<'_> {
             return Err(no("LIMIT").with_hint("a stream goes on for ever; filter with WHERE").at(place_of(limit)));
         }
         if let Some(fetch) = &query.fetch {
-            return Err(no("FETCH").with_hint("a stream goes on for ever; filter with WHERE").at(
-                fetch.quantity.as_ref().and_then(place_of),
-            ));
+            return Err(no("FETCH")
+                .with_hint("a stream goes on for ever; filter with WHERE")
+                .at(fetch.quantity.as_ref().and_then(place_of)));
         }
         if !query.pipe_operators.is_empty() || !query.locks.is_empty() || query.for_clause.is_some() {
             return Err(no("what follows the SELECT").at(place_of(query)));
@@ -77,10 +77,12 @@ impl Checker<'_> {
                 self.body(left)?;
                 self.body(right)
             }
-            SetExpr::SetOperation { op: SetOperator::Union, right, .. } => {
-                Err(no("UNION without ALL").with_hint("write UNION ALL; telling duplicates would keep every row for ever").at(place_of(right.as_ref())))
+            SetExpr::SetOperation { op: SetOperator::Union, right, .. } => Err(no("UNION without ALL")
+                .with_hint("write UNION ALL; telling duplicates would keep every row for ever")
+                .at(place_of(right.as_ref()))),
+            SetExpr::SetOperation { op, right, .. } => {
+                Err(no(&op.to_string()).with_hint(ONE_TIME).at(place_of(right.as_ref())))
             }
-            SetExpr::SetOperation { op, right, .. } => Err(no(&op.to_string()).with_hint(ONE_TIME).at(place_of(right.as_ref()))),
             SetExpr::Values(values) => Err(no("VALUES").with_hint("it reads no stream").at(place_of(values))),
             other => Err(no(&format!("`{other}`")).at(place_of(other))),
         }
@@ -94,7 +96,10 @@ impl Checker<'_> {
                 .at(start));
         }
         if select.from.is_empty() {
-            return Err(StatementError::invalid("a registered query reads at least one stream, and this SELECT has no FROM").at(start));
+            return Err(StatementError::invalid(
+                "a registered query reads at least one stream, and this SELECT has no FROM",
+            )
+            .at(start));
         }
         if let Some(join) = select.from.iter().find_map(|table| table.joins.first()) {
             return Err(not_yet("JOIN").with_hint(ONE_TIME).at(place_of(&join.relation)));

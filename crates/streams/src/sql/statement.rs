@@ -11,11 +11,20 @@ pub(crate) enum Statement {
     Query(Box<ast::Query>),
     CreateStream(CreateStream),
     CreateMaterialized(CreateMaterialized),
-    DropStream { name: Name, if_exists: bool },
-    PauseStream { name: Name },
-    ResumeStream { name: Name },
+    DropStream {
+        name: Name,
+        if_exists: bool,
+    },
+    PauseStream {
+        name: Name,
+    },
+    ResumeStream {
+        name: Name,
+    },
     ShowStreams,
-    Describe { name: Name },
+    Describe {
+        name: Name,
+    },
     /// Of a query, or of what CREATE MATERIALIZED STREAM would run.
     Explain(Box<Statement>),
 }

@@ -20,8 +20,7 @@ use super::session::Session;
 use super::translate::translate;
 use super::types::{quoted, sql_name};
 use crate::plan::{
-    AggregatePlan, Calc, ColumnOrigin, Operator, SourceColumn, SourcePlan, WatermarkPlan, WindowAggregate,
-    WindowAssign,
+    AggregatePlan, Calc, ColumnOrigin, Operator, SourceColumn, SourcePlan, WatermarkPlan, WindowAggregate, WindowAssign,
 };
 
 /// The operators of a query, and what they read.
@@ -145,7 +144,8 @@ impl Maker<'_> {
             return Ok(source);
         }
         // What only the watermark needs ends here.
-        let schema = Arc::new(schema.project(&(0..asked).collect::<Vec<_>>()).map_err(|error| self.told(error.into()))?);
+        let schema =
+            Arc::new(schema.project(&(0..asked).collect::<Vec<_>>()).map_err(|error| self.told(error.into()))?);
         Ok(Operator::Calc(Calc { input: Box::new(source), filter: None, projection: places(&schema), schema }))
     }
 
@@ -197,10 +197,7 @@ impl Maker<'_> {
                 "`{}` has no declared event time, so nothing tells when a window over it is complete",
                 definition.name
             ))
-            .with_hint(format!(
-                "declare it: {}",
-                create_stream(definition, column)
-            )),
+            .with_hint(format!("declare it: {}", create_stream(definition, column))),
         }
     }
 
@@ -300,7 +297,9 @@ fn refused(what: &str) -> StatementError {
 
 fn second_window() -> StatementError {
     StatementError::unsupported("an aggregation over the results of another is not supported in a registered query yet")
-        .with_hint("register the first as a stream of its own, declare its event time with CREATE STREAM, and read that")
+        .with_hint(
+            "register the first as a stream of its own, declare its event time with CREATE STREAM, and read that",
+        )
 }
 
 fn arrow_schema(plan: &LogicalPlan) -> SchemaRef {

@@ -85,15 +85,16 @@ fn kind_of(error: &DataFusionError) -> ErrorKind {
 
 fn by_schema(error: &SchemaError) -> StatementError {
     match error {
-        SchemaError::AmbiguousReference { field } => StatementError::invalid(format!(
-            "the column `{}` is in more than one of the relations here",
-            field.name()
-        ))
-        .with_hint(format!("say which: t.`{}`", field.name())),
+        SchemaError::AmbiguousReference { field } => {
+            StatementError::invalid(format!("the column `{}` is in more than one of the relations here", field.name()))
+                .with_hint(format!("say which: t.`{}`", field.name()))
+        }
         SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
             twice(name)
         }
-        SchemaError::FieldNotFound { field, .. } => StatementError::unknown(format!("unknown column `{}`", field.name())),
+        SchemaError::FieldNotFound { field, .. } => {
+            StatementError::unknown(format!("unknown column `{}`", field.name()))
+        }
     }
 }
 
@@ -228,7 +229,9 @@ fn tidy_types(text: &str) -> String {
     let mut inside = false;
     while let Some(first) = rest.chars().next() {
         let found = NAMES.iter().find(|(name, _)| {
-            !inside && rest.starts_with(name) && !rest[name.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
+            !inside
+                && rest.starts_with(name)
+                && !rest[name.len()..].starts_with(|c: char| c.is_alphanumeric() || c == '_')
         });
         match found {
             Some((name, shown)) => {

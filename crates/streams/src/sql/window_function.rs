@@ -220,11 +220,15 @@ fn arrange<'a>(
                 match names.iter().position(|name| *name == wanted) {
                     Some(place) => (place, value),
                     None if wanted == "OFFSET" => {
-                        return Err(StatementError::unsupported(format!("{function} with an OFFSET is not supported yet"))
-                            .at(Place::start(name.span)));
+                        return Err(StatementError::unsupported(format!(
+                            "{function} with an OFFSET is not supported yet"
+                        ))
+                        .at(Place::start(name.span)));
                     }
                     None => {
-                        return Err(wrong(format!("{function} has no argument `{}`", name.value)).at(Place::start(name.span)));
+                        return Err(
+                            wrong(format!("{function} has no argument `{}`", name.value)).at(Place::start(name.span))
+                        );
                     }
                 }
             }
@@ -232,7 +236,9 @@ fn arrange<'a>(
         };
         match arranged.get_mut(place) {
             Some(slot @ None) => *slot = Some(value),
-            Some(Some(_)) => return Err(wrong(format!("{function} got its {} twice", names[place])).at(place_of(value))),
+            Some(Some(_)) => {
+                return Err(wrong(format!("{function} got its {} twice", names[place])).at(place_of(value)));
+            }
             None => {
                 return Err(wrong(format!("{function} takes {} arguments, not {}", names.len(), arguments.len()))
                     .at(place_of(value)));
@@ -333,11 +339,7 @@ fn pick(ident: &Ident, names: &[&str]) -> Option<usize> {
 }
 
 /// A length of time in milliseconds, more than zero.
-fn milliseconds(
-    argument: &ast::Expr,
-    name: &str,
-    context: &mut dyn RelationPlannerContext,
-) -> Result<i64, Failure> {
+fn milliseconds(argument: &ast::Expr, name: &str, context: &mut dyn RelationPlannerContext) -> Result<i64, Failure> {
     let wrong = |what: &str| {
         StatementError::new(ErrorKind::Invalid, format!("{name} must be {what}, and `{argument}` is not"))
             .with_hint("write for example INTERVAL '10' SECOND")
