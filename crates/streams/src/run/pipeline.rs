@@ -1,0 +1,216 @@
+//! A plan's operators, put together so that chunks can be pushed through them.
+
+use std::collections::BTreeSet;
+
+use millpond_types::TimestampMs;
+
+use super::calc;
+use super::chunk::Chunk;
+use super::failure::{QueryFailure, RowFailure};
+use super::window_aggregate::WindowAggregate;
+use super::window_assign;
+use crate::plan::{Calc, Operator, SourcePlan, StreamPlan, WindowAssign};
+
+/// What a step does besides its results.
+#[derive(Debug, Default)]
+pub(crate) struct Effects {
+    /// Rows that could not be computed.
+    pub(crate) failures: Vec<RowFailure>,
+    /// Rows that a filter dropped.
+    pub(crate) rows_filtered: u64,
+    /// Rows that came too late, once per window.
+    pub(crate) rows_late: u64,
+}
+
+/// Where an operator's rows go.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    Node(usize),
+    Results,
+}
+
+struct Node {
+    kind: NodeKind,
+    target: Target,
+    /// The sources below it.
+    sources: BTreeSet<usize>,
+}
+
+enum NodeKind {
+    Calc(Calc),
+    WindowAssign(WindowAssign),
+    WindowAggregate(Box<WindowAggregate>),
+    Union(arrow::datatypes::SchemaRef),
+}
+
+/// The operators of one query, with their state. An operator stands behind all operators below it, so its place + 1, the
+/// number under which its state is stored, stays as long as the plan does.
+pub(crate) struct Pipeline {
+    nodes: Vec<Node>,
+    /// Per source, where its rows go; none if the plan does not use it.
+    targets: Vec<Option<Target>>,
+}
+
+impl Pipeline {
+    /// Of a plan; an error says what the operators cannot do.
+    pub(crate) fn new(plan: &StreamPlan) -> Result<Pipeline, String> {
+        let mut pipeline = Pipeline { nodes: Vec::new(), targets: vec![None; plan.sources.len()] };
+        let root = pipeline.build(&plan.root, &plan.sources)?;
+        pipeline.connect(root, Target::Results)?;
+        Ok(pipeline)
+    }
+
+    /// Adds an operator and what is below it; gives what it is until it is connected.
+    fn build(&mut self, operator: &Operator, sources: &[SourcePlan]) -> Result<Built, String> {
+        let below = |pipeline: &mut Pipeline, inputs: &[&Operator]| -> Result<Vec<Built>, String> {
+            inputs.iter().map(|input| pipeline.build(input, sources)).collect()
+        };
+        let (inputs, kind) = match operator {
+            Operator::Source { index } => return Ok(Built::Source(*index)),
+            Operator::Calc(calc) => (below(self, &[&calc.input])?, NodeKind::Calc(calc.clone())),
+            Operator::WindowAssign(assign) => (below(self, &[&assign.input])?, NodeKind::WindowAssign(assign.clone())),
+            Operator::WindowAggregate(aggregate) => {
+                let inputs = below(self, &[&aggregate.input])?;
+                let number = u16::try_from(self.nodes.len() + 1).map_err(|_| "the plan has too many operators")?;
+                let schema = aggregate.input.schema(sources).clone();
+                let aggregate = WindowAggregate::new(number, aggregate.clone(), &schema)
+                    .map_err(|error| super::failure::plain_message(&error))?;
+                (inputs, NodeKind::WindowAggregate(Box::new(aggregate)))
+            }
+            Operator::Union { inputs, schema } => {
+                (below(self, &inputs.iter().collect::<Vec<_>>())?, NodeKind::Union(schema.clone()))
+            }
+        };
+        let place = self.nodes.len();
+        let mut below = BTreeSet::new();
+        for input in &inputs {
+            match input {
+                Built::Source(source) => drop(below.insert(*source)),
+                Built::Node(node) => below.extend(&self.nodes[*node].sources),
+            }
+        }
+        self.nodes.push(Node { kind, target: Target::Results, sources: below });
+        for input in inputs {
+            self.connect(input, Target::Node(place))?;
+        }
+        Ok(Built::Node(place))
+    }
+
+    fn connect(&mut self, built: Built, target: Target) -> Result<(), String> {
+        match built {
+            Built::Node(node) => self.nodes[node].target = target,
+            Built::Source(source) => {
+                let slot = self.targets.get_mut(source).ok_or("the plan reads a source that it does not have")?;
+                if slot.replace(target).is_some() {
+                    return Err("two operators of the plan read the same source".to_owned());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Pushes rows of a source through to the results, or into windows.
+    pub(crate) fn push(
+        &mut self,
+        source: usize,
+        chunk: Chunk,
+        effects: &mut Effects,
+        results: &mut Vec<Chunk>,
+    ) -> Result<(), QueryFailure> {
+        match self.targets[source] {
+            Some(target) => self.push_to(target, chunk, effects, results),
+            None => Ok(()),
+        }
+    }
+
+    fn push_to(
+        &mut self,
+        target: Target,
+        chunk: Chunk,
+        effects: &mut Effects,
+        results: &mut Vec<Chunk>,
+    ) -> Result<(), QueryFailure> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        let Target::Node(place) = target else {
+            results.push(chunk);
+            return Ok(());
+        };
+        let node = &mut self.nodes[place];
+        let target = node.target;
+        match &mut node.kind {
+            NodeKind::Calc(calc) => {
+                for passed in calc::push(calc, chunk, effects) {
+                    self.push_to(target, passed, effects, results)?;
+                }
+                Ok(())
+            }
+            NodeKind::WindowAssign(assign) => {
+                let assigned = window_assign::push(assign, chunk, effects)?;
+                self.push_to(target, assigned, effects, results)
+            }
+            NodeKind::WindowAggregate(aggregate) => aggregate.push(chunk, effects),
+            NodeKind::Union(schema) => {
+                let columns = chunk.batch.columns().to_vec();
+                let chunk = chunk.with_columns(schema.clone(), columns).map_err(QueryFailure::arrow("UNION ALL"))?;
+                self.push_to(target, chunk, effects, results)
+            }
+        }
+    }
+
+    /// Closes what is due, from the sources up, so that what a window gives reaches the windows above it before they
+    /// close. `watermark` tells the least watermark of the sources it is asked for.
+    pub(crate) fn close(
+        &mut self,
+        watermark: &dyn Fn(&BTreeSet<usize>) -> Option<TimestampMs>,
+        effects: &mut Effects,
+        results: &mut Vec<Chunk>,
+    ) -> Result<(), QueryFailure> {
+        for place in 0..self.nodes.len() {
+            let node = &mut self.nodes[place];
+            let target = node.target;
+            let NodeKind::WindowAggregate(aggregate) = &mut node.kind else { continue };
+            let Some(watermark) = watermark(&node.sources) else { continue };
+            for chunk in aggregate.close(watermark)? {
+                self.push_to(target, chunk, effects, results)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The operators with state, from the sources up.
+    pub(crate) fn aggregates(&mut self) -> impl Iterator<Item = &mut WindowAggregate> {
+        self.nodes.iter_mut().filter_map(|node| match &mut node.kind {
+            NodeKind::WindowAggregate(aggregate) => Some(aggregate.as_mut()),
+            _ => None,
+        })
+    }
+
+    fn aggregates_ref(&self) -> impl Iterator<Item = &WindowAggregate> {
+        self.nodes.iter().filter_map(|node| match &node.kind {
+            NodeKind::WindowAggregate(aggregate) => Some(aggregate.as_ref()),
+            _ => None,
+        })
+    }
+
+    /// Whether any operator has state.
+    pub(crate) fn is_stateful(&self) -> bool {
+        self.aggregates_ref().next().is_some()
+    }
+
+    /// What all state takes in memory, bytes.
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.aggregates_ref().map(WindowAggregate::bytes).sum()
+    }
+
+    /// How many windows are open.
+    pub(crate) fn open_windows(&self) -> usize {
+        self.aggregates_ref().map(WindowAggregate::open_windows).sum()
+    }
+}
+
+enum Built {
+    Source(usize),
+    Node(usize),
+}
