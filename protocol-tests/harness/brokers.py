@@ -52,6 +52,11 @@ class Broker:
             raise processes.CommandFailed(f"{self.name} ended with {code} after SIGTERM; see {self.folder}/stderr.log")
         self.start()
 
+    def start(self):
+        """Starts the node and waits until it serves. After the first start the port is kept."""
+        self.spawn()
+        self.wait_until_ready()
+
     def log_tail(self, lines=15) -> str:
         """The end of what the broker said, for a report."""
         path = self.folder / "stderr.log"
@@ -68,8 +73,8 @@ class Millpond(Broker):
         self.settings = list(settings)
         self.http = None
 
-    def start(self):
-        """Starts the node and waits for its ready line. After the first start the ports are kept."""
+    def spawn(self):
+        """Starts the process."""
         binary = paths.millpond_binary()
         if not binary.exists():
             raise processes.CommandFailed(f"{binary} is missing; build it with `cargo build --release -p millpond`")
@@ -77,6 +82,9 @@ class Millpond(Broker):
         for setting in self.settings:
             command += ["--set", setting]
         self.process = processes.LineProcess(command, stderr_path=self.folder / "stderr.log")
+
+    def wait_until_ready(self):
+        """Waits for the ready line, which names the ports."""
         deadline = time.monotonic() + READY_SECONDS
         while True:
             line = self.process.line(deadline - time.monotonic())
@@ -117,8 +125,8 @@ class Kafka(Broker):
                 f"-Dlog4j2.configurationFile={paths.CLIENTS / 'java' / 'log4j2.properties'}",
                 "-cp", f"{home}/libs/*", main, *arguments]
 
-    def start(self):
-        """Formats the folder on the first start, then starts the node and waits until it answers."""
+    def spawn(self):
+        """Starts the process; formats the folder first when it is new."""
         if self.bootstrap is None:
             port, controller_port = free_port(), free_port()
             self.bootstrap = f"127.0.0.1:{port}"
@@ -139,6 +147,9 @@ class Kafka(Broker):
             processes.run(self._java("kafka.tools.StorageTool", "format", "--cluster-id", "TWlsbHBvbmRSZWZlcmVuYQ", "--config", self.properties),
                           timeout_seconds=120)
         self.process = processes.LineProcess(self._java("kafka.Kafka", str(self.properties)), stderr_path=self.folder / "stderr.log")
+
+    def wait_until_ready(self):
+        """Waits until the node answers and knows itself."""
         host, port = self.bootstrap.split(":")
         deadline = time.monotonic() + READY_SECONDS
         while True:
