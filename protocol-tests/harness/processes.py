@@ -46,8 +46,9 @@ class LineProcess:
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self):
-        for line in self.process.stdout:
-            self.lines.put(line.rstrip("\n"))
+        with self.process.stdout as stdout:
+            for line in stdout:
+                self.lines.put(line.rstrip("\n"))
         self.lines.put(None)
 
     @property
@@ -78,6 +79,10 @@ class LineProcess:
                 self.process.kill()
                 self.process.wait(30)
         self.stderr_file.close()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass  # it ended with a line of ours unread
         return self.process.returncode
 
 
