@@ -30,8 +30,9 @@ pub(crate) fn recover(
     let epochs_before = epochs.clone();
     let interval_bytes = options.index_interval_bytes;
 
-    // The last segment that begins at or below the recovery point is the first that is looked at.
-    let first_scanned = files.logs.partition_point(|(base, _)| *base <= recovery.recovery_point).saturating_sub(1);
+    // The last segment that begins below the recovery point is the first that is looked at. If it also ends there, its
+    // batches are durable, but it may have been rolled after the last sync, and then its indexes are not complete.
+    let first_scanned = files.logs.partition_point(|(base, _)| *base < recovery.recovery_point).saturating_sub(1);
     let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(files.logs.len());
     for (base, len) in files.logs.iter().take(first_scanned) {
         segments.push(Arc::new(Segment::on_disk(dir, *base, *len, interval_bytes)));

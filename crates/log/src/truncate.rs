@@ -14,6 +14,8 @@ impl PartitionLog {
     /// Cuts off the batch that contains `offset` and everything after it, and returns the new end when the cut is
     /// durable. An `offset` at or after the end changes nothing.
     ///
+    /// Should the log's start lie within that batch (after DeleteRecords), it moves down to the new end.
+    ///
     /// Nobody may have been shown what is cut: a reader that is below the cut at the same time is fine, one above it
     /// may read what is appended there next.
     pub fn truncate_to(&self, offset: Offset) -> Result<Offset, LogError> {
@@ -42,6 +44,7 @@ impl PartitionLog {
         // Readers find the new end before the bytes go.
         self.log_end.store(end, Ordering::Release);
         self.durable_end.fetch_min(end, Ordering::AcqRel);
+        self.log_start.fetch_min(end, Ordering::AcqRel);
         self.tail.truncate_to(end);
         self.open_files.forget_places();
         let gone: Vec<Arc<Segment>> = {

@@ -4,7 +4,7 @@ use millpond_log::{AppendError, LogError, LogOptions, PartitionLog, Recovery};
 use millpond_records::verify_crc;
 use millpond_types::Offset;
 
-use crate::scratch::{NOW, Scratch, append, batch, batch_at, flip_bit, offsets, produced, read_all};
+use crate::scratch::{NOW, Scratch, append, base_of, batch, batch_at, flip_bit, offsets, produced, read_all};
 
 fn small_segments() -> LogOptions {
     LogOptions { segment_bytes: 900, index_interval_bytes: 150, retention_ms: -1, ..LogOptions::default() }
@@ -49,7 +49,7 @@ fn a_log_cut_at_any_byte_of_its_last_segment_ends_with_the_last_whole_batch() {
     let scratch = Scratch::with(small_segments());
     let (_log, expected) = written(&scratch, 26);
     let last = scratch.logs().pop().unwrap();
-    let last_base = i64::from_str_radix(&last.file_stem().unwrap().to_string_lossy(), 10).unwrap();
+    let last_base = base_of(&last);
     let before = expected.iter().filter(|(base, _)| *base < last_base).count();
     let bytes = std::fs::read(&last).unwrap();
     let mut seen = std::collections::BTreeSet::new();
@@ -77,7 +77,7 @@ fn a_bit_flipped_anywhere_beyond_the_recovery_point_ends_the_log_there() {
     let scratch = Scratch::with(small_segments());
     let (_log, expected) = written(&scratch, 20);
     let last = scratch.logs().pop().unwrap();
-    let last_base = i64::from_str_radix(&last.file_stem().unwrap().to_string_lossy(), 10).unwrap();
+    let last_base = base_of(&last);
     let before = expected.iter().filter(|(base, _)| *base < last_base).count();
     let bytes = std::fs::read(&last).unwrap();
     for position in 0..bytes.len() {
@@ -105,7 +105,7 @@ fn a_bad_batch_in_an_earlier_segment_takes_the_later_segments_with_it() {
     let scratch = Scratch::with(small_segments());
     let (_log, expected) = written(&scratch, 30);
     let second = scratch.logs()[1].clone();
-    let base = i64::from_str_radix(&second.file_stem().unwrap().to_string_lossy(), 10).unwrap();
+    let base = base_of(&second);
     let image = scratch.crash_image();
     flip_bit(&image.dir().join(second.file_name().unwrap()), 30, 0);
     let (log, recovered) = image.open_crashed(0);
@@ -126,7 +126,7 @@ fn a_lost_segment_ends_the_log_before_it() {
     let scratch = Scratch::with(small_segments());
     let (_log, expected) = written(&scratch, 30);
     let lost = scratch.logs()[2].clone();
-    let base = i64::from_str_radix(&lost.file_stem().unwrap().to_string_lossy(), 10).unwrap();
+    let base = base_of(&lost);
     let image = scratch.crash_image();
     std::fs::remove_file(image.dir().join(lost.file_name().unwrap())).unwrap();
     let (log, recovered) = image.open_crashed(0);

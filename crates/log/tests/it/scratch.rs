@@ -131,6 +131,11 @@ pub(crate) fn offsets(bytes: &[u8]) -> Vec<(Offset, Offset)> {
     batches(bytes).map(|b| b.unwrap().header).map(|h| (h.base_offset, h.last_offset())).collect()
 }
 
+/// The base offset in a segment file's name.
+pub(crate) fn base_of(path: &Path) -> Offset {
+    path.file_stem().unwrap().to_str().unwrap().parse().unwrap()
+}
+
 pub(crate) fn flip_bit(path: &Path, position: usize, bit: usize) {
     let mut bytes = std::fs::read(path).unwrap();
     bytes[position] ^= 1 << bit;

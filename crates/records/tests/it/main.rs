@@ -1,0 +1,4 @@
+//! Batches as their callers see them.
+
+mod batches;
+mod hostile;
