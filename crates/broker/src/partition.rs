@@ -129,11 +129,17 @@ impl Partition {
         self.log.size_bytes()
     }
 
-    /// Wakes `waiter` once, at the next move of the visible end, or when the topic is deleted.
+    /// Whether the topic is gone; it does not come back.
+    pub fn is_deleted(&self) -> bool {
+        *self.life.read() == Life::Deleted
+    }
+
+    /// Wakes `waiter` once, at the next move of the visible end, or when the topic is deleted: at once if it is
+    /// already, so who waits in a loop asks [`Partition::is_deleted`], or reads, before it waits again.
     pub fn watch(&self, waiter: &Arc<Waiter>) {
         self.visibility.watch(waiter);
         // Deleting wakes who watches then; who comes later must not sleep for ever.
-        if *self.life.read() == Life::Deleted {
+        if self.is_deleted() {
             waiter.wake();
         }
     }

@@ -146,7 +146,8 @@ impl<'a> Reading<'a> {
         let mut moved = false;
         for place in &mut self.places {
             let Ok(partition) = &place.partition else { continue };
-            if place.found.as_ref().is_some_and(|found| found.high_watermark != partition.visible_end()) {
+            let is_news = |found: &Found| found.high_watermark != partition.visible_end() || partition.is_deleted();
+            if place.found.as_ref().is_some_and(is_news) {
                 place.found = None;
                 moved = true;
             }
