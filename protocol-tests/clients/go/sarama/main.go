@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -257,7 +258,12 @@ func (m *member) owns() int  { m.lock.Lock(); defer m.lock.Unlock(); return len(
 func (m *member) count() int { m.lock.Lock(); defer m.lock.Unlock(); return len(m.values) }
 func (m *member) clear()     { m.lock.Lock(); defer m.lock.Unlock(); m.values = nil }
 func (m *member) commit()    { m.lock.Lock(); defer m.lock.Unlock(); m.session.Commit() }
-func (m *member) leave()     { m.cancel(); <-m.done; Must(m.group.Close(), "leave") }
+func (m *member) distinct() []string {
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	return slices.Compact(slices.Sorted(slices.Values(m.values)))
+}
+func (m *member) leave() { m.cancel(); <-m.done; Must(m.group.Close(), "leave") }
 
 var (
 	first  *member
@@ -297,8 +303,10 @@ func restartResume() {
 	first.clear()
 	Restart()
 	Must(send(writer, numbered(names.GroupTopic, "c", 0, 20, 4)), "produce after the restart")
-	Wait("the member got 20 records after the restart", func() bool { return first.count() >= 20 })
-	Check(Same(first.values, "c", 20), "after the restart came %v", first.values)
+	// sarama ends its session when its connection breaks, and begins the next one at the committed offsets: at least once, so
+	// each value counts once.
+	Wait("the member got 20 records after the restart", func() bool { return len(first.distinct()) >= 20 })
+	Check(Same(first.distinct(), "c", 20), "after the restart came %v", first.values)
 	Wait("the member owns all partitions", func() bool { return first.owns() == 4 })
 	first.commit()
 	first.leave()
