@@ -1,11 +1,11 @@
 //! One partition: its log, what of it is shown, what of it is durable, and who waits for either.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::AtomicI64;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use millpond_log::{AppendError, Appended, FetchedBytes, LogError, PartitionLog, ReadError};
+use millpond_log::{AppendError, Appended, FetchedBytes, PartitionLog, ReadError};
 use millpond_records::BatchHeader;
 use millpond_types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId, TopicName, TopicPartition};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -19,6 +19,8 @@ use crate::sync::{DirtyMark, SyncQueue};
 use crate::topic::Topic;
 use crate::visibility::Visibility;
 use crate::waiter::Waiter;
+
+mod upkeep;
 
 /// Whether a partition may be used. Whoever changes it waits for the append that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -240,6 +242,10 @@ impl Partition {
                 self.around.metrics.appends_refused.inc();
                 match error {
                     AppendError::Poisoned { reason } => ProduceError::Poisoned { reason },
+                    AppendError::Disk(error) => {
+                        self.poison(error.to_string());
+                        ProduceError::Log(AppendError::Disk(error))
+                    }
                     other => ProduceError::Log(other),
                 }
             })?
@@ -349,136 +355,6 @@ impl Partition {
     /// From where on somebody needs the records, and who.
     pub fn lowest_pin(&self) -> Option<(String, Offset)> {
         self.pins.lowest()
-    }
-
-    /// The records below `to` are not served any more; whole segments of them go. The caller writes the new start down.
-    pub(crate) fn advance_log_start(&self, to: Offset) -> Result<Offset, TrimError> {
-        let _life = self.open().ok_or(TrimError::Closed)?;
-        let (log_start, visible_end) = (self.log_start(), self.visible_end());
-        if to > visible_end || to < 0 {
-            return Err(TrimError::OutOfRange { offset: to, log_start, visible_end });
-        }
-        if let Some((name, offset)) = self.lowest_pin().filter(|(_, offset)| *offset < to) {
-            return Err(TrimError::Pinned { name, offset });
-        }
-        let log_start = self.log.advance_log_start(to)?;
-        self.visibility.started_at(log_start);
-        Ok(log_start)
-    }
-
-    /// One sync of everything appended before it, and the news of it to all who wait. Called by the sync threads.
-    pub(crate) fn sync_round(&self) {
-        let _alone = self.rounds.lock();
-        // Only now: what was appended while this waited for its turn is covered by this round.
-        self.dirty.begin();
-        let Some(_life) = self.open() else { return };
-        self.around.metrics.syncs.inc();
-        let started = std::time::Instant::now();
-        // A panic in the log leaves it in an unknown state, which is what a failed sync does, too.
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.log.sync()));
-        match outcome {
-            Ok(Ok(durable_end)) => {
-                self.around.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
-                self.safe_up_to(durable_end);
-            }
-            Ok(Err(LogError::Poisoned { reason })) => self.poison(reason),
-            Ok(Err(error)) => self.poison(error.to_string()),
-            Err(_) => self.poison("the sync ended in a panic, see the node's log".to_owned()),
-        }
-    }
-
-    /// Everything below `end` may be answered for, and shown.
-    fn safe_up_to(&self, end: Offset) {
-        // Shown first: who produced and was answered finds the records.
-        self.visibility.ready(end);
-        self.durability.moved_to(end);
-    }
-
-    fn poison(&self, reason: String) {
-        if self.durability.end(Ended::Poisoned(reason.clone())) {
-            self.around.metrics.logs_poisoned.inc();
-            tracing::error!(partition = %self.name(), reason, "a sync failed; this partition accepts no more writes");
-        }
-    }
-
-    /// The topic is gone: whoever waits is woken, and everything answers so from now on.
-    pub(crate) fn delete(&self) {
-        *self.life.write() = Life::Deleted;
-        self.durability.end(Ended::Deleted);
-        self.visibility.wake_all();
-    }
-
-    /// Takes no more appends.
-    pub(crate) fn stop(&self) {
-        let mut life = self.life.write();
-        if *life == Life::Open {
-            *life = Life::Stopped;
-        }
-        drop(life);
-        self.visibility.wake_all();
-    }
-
-    /// Syncs and closes the log of a stopped partition, so that the next start need not look into it. Gives the offset
-    /// up to which it is known to be right.
-    pub(crate) fn close(&self) -> Result<Offset, LogError> {
-        let _alone = self.rounds.lock();
-        if let Some(Ended::Poisoned(reason)) = self.durability.ended() {
-            tracing::warn!(partition = %self.name(), reason, "not closed cleanly");
-        }
-        let closed = self.log.close(self.around.clock.now_ms());
-        match &closed {
-            Ok(end) => self.safe_up_to(*end),
-            Err(error) => self.poison(error.to_string()),
-        }
-        self.durability.end(Ended::Stopped);
-        self.visibility.wake_all();
-        closed
-    }
-
-    /// Tells whoever waits for a sync that none will come.
-    pub(crate) fn give_up(&self) {
-        self.stop();
-        self.durability.end(Ended::Stopped);
-    }
-
-    /// Begins a new segment if the active one is old enough, and deletes those that are too old or too many, but none
-    /// that somebody needs or that was never shown. Says how many it deleted.
-    pub(crate) fn enforce_retention(&self) -> Result<u64, LogError> {
-        let Some(_life) = self.open() else { return Ok(0) };
-        let now_ms = self.around.clock.now_ms();
-        let pinned = self.lowest_pin().map_or(Offset::MAX, |(_, offset)| offset);
-        self.log.expire_producers(now_ms);
-        self.log.roll_if_due(now_ms)?;
-        let deleted = self.log.enforce_retention(now_ms, pinned.min(self.visible_end()))?;
-        self.visibility.started_at(self.log_start());
-        Ok(deleted)
-    }
-
-    /// Removes the files of deleted segments whose delay is over.
-    pub(crate) fn purge_deleted(&self) -> Result<(), LogError> {
-        if let Some(_life) = self.open() {
-            self.log.purge_deleted(self.around.clock.now_ms())?;
-        }
-        Ok(())
-    }
-
-    /// Writes down what spares a start after a crash from reading the log again, if anything was appended since it was
-    /// done last. Gives the recovery point.
-    pub(crate) fn checkpoint(&self) -> Offset {
-        let end = self.end();
-        if self.checkpointed_end.load(Ordering::Relaxed) != end && self.durability.ended().is_none() {
-            let _alone = self.rounds.lock();
-            let Some(_life) = self.open() else { return self.log.recovery_point() };
-            match self.log.checkpoint() {
-                Ok(durable_end) => {
-                    self.safe_up_to(durable_end);
-                    self.checkpointed_end.store(end, Ordering::Relaxed);
-                }
-                Err(LogError::Poisoned { reason }) => self.poison(reason),
-                Err(error) => tracing::warn!(partition = %self.name(), %error, "no checkpoint was made"),
-            }
-        }
-        self.log.recovery_point()
     }
 
     /// The log itself, for the node's own duties.

@@ -138,6 +138,7 @@ async fn a_log_that_could_not_be_written_takes_no_more_and_says_why() {
         let error = produce_bytes(&broker, &sick, acks, batch(NOW_MS, &["small"])).await.unwrap_err();
         assert!(matches!(&error, ProduceError::Poisoned { reason } if reason.contains("t-0")), "{error}");
     }
+    assert_eq!(broker.metrics().logs_poisoned.get(), 1);
     let shown = values(&sick).len() as i64;
     assert_eq!(shown, sick.visible_end(), "what was acknowledged can still be read");
     produce_bytes(&broker, &sound, Acks::All, send()).await.unwrap();
