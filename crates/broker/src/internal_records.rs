@@ -1,9 +1,10 @@
 //! Records that the node itself writes, such as answers to statements.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use millpond_records::{BatchBuilder, BatchOptions};
 use millpond_types::{Offset, PartitionIndex};
-use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::errors::ProduceError;

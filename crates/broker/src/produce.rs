@@ -1,12 +1,12 @@
 //! Producing: from what a client sent to records that are safe.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use millpond_log::Appended;
 use millpond_records::{BatchHeader, ProducedError, validate_produced};
 use millpond_types::TimestampMs;
-use std::sync::Arc;
 
 use crate::broker::Broker;
 use crate::errors::ProduceError;
