@@ -25,7 +25,8 @@ class IdempotentProducer:
         self.records_a_second = records_a_second
         self.client = Producer({
             "bootstrap.servers": bootstrap, "client.id": f"storm-{number}", "enable.idempotence": True, "acks": "all",
-            "message.timeout.ms": 300_000, "linger.ms": 2, "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200,
+            "message.timeout.ms": 300_000, "linger.ms": 2, "retry.backoff.ms": 20, "retry.backoff.max.ms": 100,
+            "reconnect.backoff.ms": 20, "reconnect.backoff.max.ms": 200,
             "queue.buffering.max.messages": 20_000, "log_level": 0,
         })
         self.acknowledged, self.failures = [], []  # (topic, partition, offset, sequence)
