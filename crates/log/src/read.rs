@@ -35,6 +35,8 @@ impl PartitionLog {
     /// Whole batches from the one that contains `from` on, of at most `bytes_max` bytes, none of which reaches beyond
     /// `end` (exclusive). A first batch that is larger than `bytes_max` is given if `whole_first_batch`.
     ///
+    /// At most `bytes_max` bytes (and one batch) are held for it, so that is the caller's bound.
+    ///
     /// The newest batches come from memory without a system call, older ones with one or two.
     pub fn read(
         &self,

@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 
 use millpond_types::{Offset, TimestampMs};
 
+use crate::append::Unsynced;
 use crate::segment::Segment;
-use crate::{LogError, LogOptions, PartitionLog, names};
+use crate::{LogError, LogOptions, PartitionLog, names, snapshot};
 
 /// The files of deleted segments, which are removed when the delay is over.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl PartitionLog {
             surplus_bytes = surplus_bytes.saturating_sub(oldest.size());
             gone += 1;
         }
-        let gone = self.take_oldest(gone);
+        let gone = self.take_oldest(gone)?;
         drop(round);
         self.delete_files(&gone)?;
         Ok(gone.len() as u64)
@@ -83,7 +84,7 @@ impl PartitionLog {
             let segments = self.segments.read();
             segments.iter().skip(1).take_while(|next| next.base_offset() <= to).count()
         };
-        let gone = self.take_oldest(below);
+        let gone = self.take_oldest(below)?;
         self.forget_epochs_before_start();
         drop(round);
         self.delete_files(&gone)?;
@@ -97,9 +98,9 @@ impl PartitionLog {
     }
 
     /// Takes the oldest `count` segments out of the log. The caller holds the round's lock.
-    fn take_oldest(&self, count: usize) -> Vec<Arc<Segment>> {
+    fn take_oldest(&self, count: usize) -> Result<Vec<Arc<Segment>>, LogError> {
         if count == 0 {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let gone: Vec<Arc<Segment>> = {
             let mut segments = self.segments.write();
@@ -111,8 +112,13 @@ impl PartitionLog {
             gone
         };
         self.forget_epochs_before_start();
-        self.writer.lock().unsynced.retain(|rolled| !gone.iter().any(|segment| Arc::ptr_eq(segment, &rolled.segment)));
-        gone
+        let is_gone = |rolled: &mut Unsynced| gone.iter().any(|segment| Arc::ptr_eq(segment, &rolled.segment));
+        let unsynced: Vec<Unsynced> = self.writer.lock().unsynced.extract_if(.., is_gone).collect();
+        // What producers had written before the oldest segment that stays is still needed.
+        if let Some(Unsynced { snapshot: (offset, bytes), .. }) = unsynced.last() {
+            snapshot::write(&self.dir, *offset, bytes)?;
+        }
+        Ok(gone)
     }
 
     /// Renames the files of segments that were taken out, so that the next clean-up removes them.

@@ -178,36 +178,48 @@ impl Tail {
         whole_first_batch: bool,
         fetched: &mut FetchedBytes,
     ) -> bool {
-        let held = self.held.read();
-        if held.batches.front().is_none_or(|oldest| from < oldest.base_offset) {
-            return false;
-        }
-        let place = held.batches.partition_point(|batch| batch.next_offset <= from);
-        let mut small = BytesMut::new();
-        for batch in held.batches.range(place..) {
-            let first = fetched.len == 0;
-            if batch.next_offset > end || (fetched.len + batch.bytes.len() > bytes_max && !(first && whole_first_batch))
-            {
-                break;
+        let mut found: Vec<Bytes> = Vec::new();
+        {
+            let held = self.held.read();
+            if held.batches.front().is_none_or(|oldest| from < oldest.base_offset) {
+                return false;
             }
-            if first {
-                fetched.base_offset = batch.base_offset;
-            }
-            fetched.len += batch.bytes.len();
-            fetched.next_offset = batch.next_offset;
-            if batch.bytes.len() < COPY_BELOW_BYTES {
-                small.put_slice(&batch.bytes);
-            } else {
-                if !small.is_empty() {
-                    fetched.chunks.push(small.split().freeze());
+            let place = held.batches.partition_point(|batch| batch.next_offset <= from);
+            for batch in held.batches.range(place..) {
+                let first = fetched.len == 0;
+                let fits = fetched.len + batch.bytes.len() <= bytes_max || (first && whole_first_batch);
+                if batch.next_offset > end || !fits {
+                    break;
                 }
-                fetched.chunks.push(batch.bytes.clone());
+                if first {
+                    fetched.base_offset = batch.base_offset;
+                }
+                fetched.len += batch.bytes.len();
+                fetched.next_offset = batch.next_offset;
+                found.push(batch.bytes.clone());
             }
+        }
+        // The appender does not wait for the copies.
+        join_small(found, &mut fetched.chunks);
+        true
+    }
+}
+
+/// Appends `batches` to `chunks`, neighbours that are small as one chunk.
+fn join_small(batches: Vec<Bytes>, chunks: &mut Vec<Bytes>) {
+    let mut small = BytesMut::new();
+    for batch in batches {
+        if batch.len() < COPY_BELOW_BYTES {
+            small.put_slice(&batch);
+            continue;
         }
         if !small.is_empty() {
-            fetched.chunks.push(small.freeze());
+            chunks.push(small.split().freeze());
         }
-        true
+        chunks.push(batch);
+    }
+    if !small.is_empty() {
+        chunks.push(small.freeze());
     }
 }
 

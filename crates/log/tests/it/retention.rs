@@ -3,7 +3,7 @@
 use millpond_log::{LogError, LogOptions, Recovery};
 use millpond_types::Offset;
 
-use crate::scratch::{NOW, Scratch, append, batch, batch_at, offsets, read_all};
+use crate::scratch::{NOW, Scratch, append, batch, batch_at, offsets, produced, read_all};
 
 /// Segments of ten batches of 100 bytes.
 fn options() -> LogOptions {
@@ -144,4 +144,18 @@ fn an_idle_segment_rolls_when_it_is_due_also_after_a_restart() {
     let image = scratch.crash_image();
     let (reopened, recovered) = image.open_crashed(1);
     assert_eq!((reopened.log_end_offset(), recovered.truncated_bytes), (1, 0));
+}
+
+#[test]
+fn producers_are_known_after_a_crash_although_all_they_wrote_was_deleted() {
+    let scratch = Scratch::with(LogOptions { retention_ms: 100, ..options() });
+    let log = scratch.create();
+    append(&log, produced((7, 0, 0), 2));
+    log.sync().unwrap();
+    assert_eq!(log.enforce_retention(NOW + 1000, Offset::MAX).unwrap(), 1);
+    log.sync().unwrap();
+    let crashed = scratch.crash_image();
+    let (reopened, _) = crashed.open(Recovery { clean: false, recovery_point: 2, log_start_offset: 2 });
+    let again = append(&reopened, produced((7, 0, 0), 2));
+    assert!(again.duplicate && again.base_offset == 0);
 }

@@ -83,11 +83,9 @@ proptest! {
         prop_assert_eq!((view.header.base_offset, view.header.leader_epoch), (offset, 17));
         prop_assert_eq!(view.header.next_offset(), offset + records.len() as i64);
         let mut found = view.records(1 << 20).unwrap();
-        let mut next = offset;
-        for expected in &records {
+        for (next, expected) in (offset..).zip(&records) {
             let record = found.next().unwrap().unwrap();
             prop_assert_eq!(record.offset, next);
-            next += 1;
             let timestamp = match options.timestamp_type {
                 TimestampType::CreateTime => expected.timestamp,
                 TimestampType::LogAppendTime => header.max_timestamp,
