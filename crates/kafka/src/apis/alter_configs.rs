@@ -31,7 +31,7 @@ async fn handle(call: Call, request: AlterConfigsRequest) -> AlterConfigsRespons
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());
         responses.push(match alter(&call, resource, request.validate_only).await {
-            Ok(()) => response,
+            Ok(()) => response.with_error_message(None),
             Err((error, message)) => response.with_error_code(call.code(error)).with_error_message(Some(text(message))),
         });
     }

@@ -43,7 +43,7 @@ async fn handle(call: Call, request: CreateTopicsRequest) -> CreateTopicsRespons
         }
         let created = call.broker().create_topic(wanted(topic), request.validate_only).await;
         topics.push(match created {
-            Ok(topic) => made(&call, result, &topic),
+            Ok(topic) => made(&call, result.with_error_message(None), &topic),
             Err(error) => refused(&call, result, ErrorCode::from(&error), error.to_string()),
         });
     }

@@ -50,7 +50,7 @@ async fn handle(call: Call, request: DescribeConfigsRequest) -> DescribeConfigsR
                     None => true,
                 };
                 let configs = entries.into_iter().filter(wanted).map(|entry| show(entry, detail));
-                result.with_configs(configs.collect())
+                result.with_error_message(None).with_configs(configs.collect())
             }
             Err((error, message)) => result.with_error_code(call.code(error)).with_error_message(Some(text(message))),
         }

@@ -49,7 +49,8 @@ fn find(call: &Call, key_type: i8, key: StrBytes) -> Coordinator {
                 .with_key(key)
                 .with_node_id(NODE_ID.into())
                 .with_host(text(&*call.endpoint.host))
-                .with_port(call.endpoint.port.into());
+                .with_port(call.endpoint.port.into())
+                .with_error_message(None);
         }
         TRANSACTION => (ErrorCode::TransactionalIdAuthorizationFailed, "transactions are not supported"),
         _ => (ErrorCode::InvalidRequest, "only groups have coordinators here (key type 0)"),
