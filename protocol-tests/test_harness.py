@@ -51,7 +51,8 @@ def run(clients_by_name):
     """Runs the runner over such clients; returns its exit code and what it printed."""
     module, printed = runner(), io.StringIO()
     with mock.patch.dict(clients.ALL, clients_by_name, clear=True), mock.patch.object(module.brokers, "Millpond", FakeBroker), \
-            mock.patch.object(module.dump_log, "check", lambda *_: []), contextlib.redirect_stdout(printed), \
+            mock.patch.object(module.dump_log, "check", lambda *_: []), mock.patch.object(clients, "GARBAGE_STEPS", []), \
+            mock.patch.object(clients, "garbage", lambda: ["true"]), contextlib.redirect_stdout(printed), \
             mock.patch.object(sys, "argv", ["run", "--client", ",".join(clients_by_name)]):
         return module.main(), printed.getvalue()
 

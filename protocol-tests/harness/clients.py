@@ -49,3 +49,11 @@ def steps(name: str, with_sql: bool) -> list:
 def every_step(with_sql: bool) -> list:
     """The rows of the report."""
     return _SHARED + _ADMINISTRATION + (_SQL if with_sql else [])
+
+
+GARBAGE_STEPS = ["garbage_refused", "garbage_restart"]
+
+
+def garbage():
+    """Not a client of the list: garbage into the admin topic, see clients/python/garbage.py."""
+    return [setup.python(), paths.CLIENTS / "python" / "garbage.py"]

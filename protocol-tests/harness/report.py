@@ -12,13 +12,20 @@ class Report:
         self.results = {name: {step: "was not reached" for step in clients.steps(name, with_sql)} for name in chosen}
         self.others = {}
 
-    def ok(self, client, step):
-        """A step that worked."""
-        self.results[client][step] = None
+    def _of(self, name):
+        return self.results[name] if name in self.results else self.others[name]
 
-    def fail(self, client, step, reason):
+    def ok(self, name, step):
+        """A step that worked."""
+        self._of(name)[step] = None
+
+    def fail(self, name, step, reason):
         """A step that did not."""
-        self.results[client][step] = reason
+        self._of(name)[step] = reason
+
+    def expect(self, name, steps):
+        """Steps of a program that is not one of the clients."""
+        self.others[name] = {step: "was not reached" for step in steps}
 
     def missing(self, client, reason):
         """A client that could not be made ready: all its steps have failed."""
