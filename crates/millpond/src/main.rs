@@ -1,2 +1,51 @@
-//! placeholder
-fn main() {}
+//! Millpond: a broker that any Kafka client can use, with streaming SQL inside, in one process.
+//!
+//! This crate is the binary: it reads the command line, puts the parts together and takes them apart again. It owns no
+//! behaviour of theirs.
+//!
+//! - [`serve`]: the node. `serve/settings.rs` turns flags and the configuration file into settings, `serve/mod.rs` starts
+//!   and stops the parts in their order.
+//! - [`sql`]: a client of a running node, over HTTP: one statement, a file, or a prompt.
+
+mod serve;
+mod sql;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Gives freed memory back to the system soon, and keeps threads from hoarding it: an idle node stays small.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A Kafka-protocol broker with streaming SQL inside.
+#[derive(Debug, Parser)]
+#[command(name = "millpond", version, about, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a node: serve Kafka clients and streams until SIGTERM or Ctrl-C
+    Serve(serve::ServeArguments),
+    /// Run SQL on a running node: one statement, a file, or a prompt
+    Sql(sql::SqlArguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match CommandLine::parse().command {
+        Command::Serve(arguments) => serve::run(arguments).map_err(|error| error.to_string()),
+        Command::Sql(arguments) => sql::run(arguments).map_err(|error| error.to_string()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            // Not even stderr may be there; the exit code still is.
+            let _ = writeln!(std::io::stderr(), "millpond: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

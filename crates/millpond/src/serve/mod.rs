@@ -1,0 +1,208 @@
+//! The node: its parts are started from the bottom up, and stopped from the top down.
+
+mod exposure;
+mod settings;
+
+use std::future::Future;
+use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use millpond_broker::{Broker, BrokerOptions, OpenError};
+use millpond_console::{Console, ConsoleError, ConsoleHandle, ConsoleOptions, Parts};
+use millpond_kafka::{BindError, Server, ServerOptions};
+use millpond_streams::{Engine, EngineError, EngineOptions};
+use prometheus_client::registry::Registry;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+use settings::SettingsProblem;
+
+/// The folder below the data folder where queries keep their state.
+const STATE_FOLDER: &str = "streams-state";
+
+/// Flags of `millpond serve`.
+#[derive(Debug, Args)]
+pub(crate) struct ServeArguments {
+    /// Where data are kept; made if missing
+    #[arg(long, value_name = "DIR", default_value = "millpond-data")]
+    data: PathBuf,
+    /// Where to listen for Kafka clients; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    listen: String,
+    /// Where to listen for HTTP: health, metrics, SQL; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9644")]
+    http: String,
+    /// The address that Kafka clients are told to use, if it is not the one they connect to
+    #[arg(long, value_name = "HOST:PORT")]
+    advertise: Option<String>,
+    /// A file of settings, name=value, with Kafka's names for Kafka's settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// One setting; may be repeated, and wins over the file
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = settings::pair)]
+    settings: Vec<(String, String)>,
+}
+
+/// Why the node does not serve.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    Settings(#[from] SettingsProblem),
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error("the streams cannot be started: {0}")]
+    Streams(#[from] EngineError),
+    #[error(transparent)]
+    Listen(#[from] BindError),
+    #[error(transparent)]
+    Http(#[from] ConsoleError),
+    #[error("the runtime cannot be started: {0}")]
+    Runtime(io::Error),
+    #[error("the log could not be closed cleanly, the next start will verify it: {0}")]
+    Close(OpenError),
+}
+
+/// Serves until a signal comes.
+pub(crate) fn run(arguments: ServeArguments) -> Result<(), ServeError> {
+    log_to_stderr();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
+    let outcome = runtime.block_on(serve(arguments));
+    // Whatever still waits for a client must not keep the process.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn serve(arguments: ServeArguments) -> Result<(), ServeError> {
+    // From here on a signal means a clean stop, also in the middle of the start.
+    let signals = Signals::listen().map_err(ServeError::Runtime)?;
+    let settings = settings::read(arguments.config.as_deref(), &arguments.settings)?;
+    let (stop, stopped) = watch::channel(false);
+
+    let console = Console::bind(ConsoleOptions::new(&arguments.http)).await?;
+    let (http_addr, handle) = (console.local_addr(), console.handle());
+    // Until the very end, so that it can say that the node stops.
+    let console = tokio::spawn(console.run(std::future::pending()));
+
+    let options = BrokerOptions { settings, ..BrokerOptions::new(&arguments.data) };
+    let broker = tokio::task::spawn_blocking(move || Broker::open(options)).await.expect("opening does not panic")?;
+    let node = Node::start(broker, &arguments, &handle).await?;
+    exposure::warn(node.kafka_addr, http_addr, arguments.advertise.as_deref());
+    let kafka_addr = node.kafka_addr;
+    let server = tokio::spawn(node.server.run(until(stopped)));
+    announce(kafka_addr, http_addr);
+
+    let name = signals.first().await;
+    tracing::info!(signal = name, "stopping");
+    handle.stopping();
+    let _ = stop.send(true);
+    if let Err(error) = server.await {
+        tracing::error!(%error, "the listener ended before its time");
+    }
+    node.engine.shutdown().await;
+    node.broker.shutdown().await.map_err(ServeError::Close)?;
+    console.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// What serves, once it has started.
+struct Node {
+    broker: Arc<Broker>,
+    engine: Arc<Engine>,
+    server: Server,
+    kafka_addr: SocketAddr,
+}
+
+impl Node {
+    /// Starts what stands above the broker. When that fails the broker is closed cleanly.
+    async fn start(
+        broker: Arc<Broker>,
+        arguments: &ServeArguments,
+        console: &ConsoleHandle,
+    ) -> Result<Node, ServeError> {
+        match Node::assemble(broker.clone(), arguments, console).await {
+            Ok(node) => Ok(node),
+            Err(error) => {
+                if let Err(error) = broker.shutdown().await {
+                    tracing::warn!(%error, "the log could not be closed cleanly, the next start will verify it");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn assemble(
+        broker: Arc<Broker>,
+        arguments: &ServeArguments,
+        console: &ConsoleHandle,
+    ) -> Result<Node, ServeError> {
+        let options = ServerOptions { listen: arguments.listen.clone(), advertise: arguments.advertise.clone() };
+        let server = Server::bind(broker.clone(), options).await?;
+        let engine = Engine::start(broker.clone(), EngineOptions::new(arguments.data.join(STATE_FOLDER))).await?;
+        let mut registry = Registry::default();
+        broker.register_metrics(&mut registry);
+        server.register_metrics(&mut registry);
+        engine.register_metrics(&mut registry);
+        console.ready(Parts { engine: engine.clone(), registry });
+        let kafka_addr = server.local_addr();
+        Ok(Node { broker, engine, server, kafka_addr })
+    }
+}
+
+/// Ready when the node is to stop.
+fn until(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> {
+    async move {
+        // A sender that is gone means the same.
+        let _ = stopped.wait_for(|stopped| *stopped).await;
+    }
+}
+
+/// The one line that scripts wait for.
+fn announce(kafka: SocketAddr, http: SocketAddr) {
+    let mut stdout = io::stdout();
+    // Nobody may be listening; the node serves all the same.
+    let _ = writeln!(stdout, "millpond ready kafka={kafka} http={http}").and_then(|()| stdout.flush());
+}
+
+/// The signals that stop the node.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        Ok(Signals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Waits for one. From then on a second one ends the process at once, as `kill -9` would.
+    async fn first(mut self) -> &'static str {
+        let name = tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        };
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = self.terminate.recv() => {}
+                _ = self.interrupt.recv() => {}
+            }
+            tracing::warn!("a second signal: ending at once, the next start will verify the logs");
+            std::process::exit(1);
+        });
+        name
+    }
+}
+
+/// Logs go to stderr; `MILLPOND_LOG` says how much, as in `debug` or `millpond_kafka=debug`, `info` without it.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("MILLPOND_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .init();
+}
