@@ -1,6 +1,8 @@
 //! One request on its way through a handler.
 
+use std::collections::HashSet;
 use std::future::Future;
+use std::hash::Hash;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -110,6 +112,12 @@ fn encode<R: Encodable>(response: &R, version: i16) -> Result<Answer, Unanswerab
         Ok(()) => Ok(Answer::Body(body)),
         Err(error) => Err(Unanswerable::Unencodable(format!("{error:#}"))),
     }
+}
+
+/// Leaves out what is asked for again: a short request must not get the longest of answers many times over.
+pub(crate) fn once<T, K: Eq + Hash>(asked: Vec<T>, key: impl Fn(&T) -> K) -> Vec<T> {
+    let mut seen = HashSet::with_capacity(asked.len());
+    asked.into_iter().filter(|one| seen.insert(key(one))).collect()
 }
 
 /// A string for the generic codec.

@@ -13,14 +13,14 @@ pub(crate) const READ_BUFFER_BYTES: usize = 16 * 1024;
 pub(crate) const LARGE_FRAME_BYTES: usize = 8 * 1024;
 
 /// How many requests of one connection may wait for their answers (Produce requests; all others go one by one).
-pub(crate) const CONNECTION_REQUESTS_MAX: usize = 512;
+pub(crate) const CONNECTION_REQUESTS_MAX: usize = 128;
 
 /// How many bytes the unanswered requests of one connection may have, the last one not counted.
 pub(crate) const CONNECTION_REQUEST_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// How many bytes of records the Fetch answers of all connections may hold while they are written to the sockets.
 /// When they are used up, answers shrink to one batch a request.
-pub(crate) const NODE_FETCH_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(crate) const NODE_FETCH_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// The longest Fetch wait, whatever the client asks for.
 pub(crate) const FETCH_WAIT_MAX: Duration = Duration::from_secs(30 * 60);
@@ -49,3 +49,6 @@ pub(crate) const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
 
 /// How long the listener pauses when the system has no more file descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How many topics one CreateTopics request may make: each is answered with all of its configurations.
+pub(crate) const TOPICS_CREATED_MAX: usize = 10_000;

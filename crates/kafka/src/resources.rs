@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use millpond_broker::{Broker, ConfigWish, TopicError};
-use millpond_metadata::config::ConfigEntry;
+use millpond_metadata::config::{ConfigEntry, ConfigSource};
 use millpond_metadata::{BrokerScope, MetadataError};
 
 use crate::error_code::ErrorCode;
@@ -44,10 +44,21 @@ impl Resource {
         let listens = || BTreeMap::from(["listeners", "advertised.listeners"].map(|name| (name, listener.to_owned())));
         match self {
             Resource::Topic(name) => broker.describe_topic_configs(name).map_err(|error| refusal(&error)),
-            Resource::Broker(_) => Ok(broker.describe_broker_configs(&listens())),
+            Resource::Broker(BrokerScope::Node) => Ok(broker.describe_broker_configs(&listens())),
+            Resource::Broker(BrokerScope::Default) => {
+                let entries = broker.describe_broker_configs(&listens());
+                Ok(entries.into_iter().filter_map(set_for_all_nodes).collect())
+            }
             Resource::Bare(_) => Ok(Vec::new()),
         }
     }
+}
+
+/// The entry as it is set for all nodes, if it is.
+fn set_for_all_nodes(entry: ConfigEntry) -> Option<ConfigEntry> {
+    let source = ConfigSource::DynamicDefaultBroker;
+    let synonym = entry.synonyms.iter().find(|synonym| synonym.source == source)?.clone();
+    Some(ConfigEntry { value: synonym.value.clone(), source, synonyms: vec![synonym], ..entry })
 }
 
 /// The refusal that an error of the broker comes to.

@@ -16,6 +16,7 @@ use millpond_metadata::config::{ConfigEntry, describe_topic};
 use super::Api;
 use crate::call::{Call, text};
 use crate::error_code::ErrorCode;
+use crate::limits::TOPICS_CREATED_MAX;
 use crate::shape::Field::{Structs, Text, Values};
 use crate::shape::{BYTE, INT, SHORT};
 
@@ -36,8 +37,13 @@ async fn handle(call: Call, request: CreateTopicsRequest) -> CreateTopicsRespons
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let result = CreatableTopicResult::default().with_name(topic.name.clone());
-        if times[topic.name.as_str()] > 1 {
-            let message = format!("the topic '{}' is named more than once", &*topic.name);
+        let wrong = if times[topic.name.as_str()] > 1 {
+            Some(format!("the topic '{}' is named more than once", &*topic.name))
+        } else {
+            let message = || format!("a request may make {TOPICS_CREATED_MAX} topics; make the others with another");
+            (topics.len() >= TOPICS_CREATED_MAX).then(message)
+        };
+        if let Some(message) = wrong {
             topics.push(refused(&call, result, ErrorCode::InvalidRequest, message));
             continue;
         }

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use millpond_metadata::config::{ConfigEntry, ConfigSynonym};
 
 use super::Api;
-use crate::call::{Call, text};
+use crate::call::{Call, once, text};
 use crate::resources::{Refusal, Resource};
 use crate::shape::BYTE;
 use crate::shape::Field::{Since, Structs, Text, Values};
@@ -39,7 +39,8 @@ async fn handle(call: Call, request: DescribeConfigsRequest) -> DescribeConfigsR
         synonyms: request.include_synonyms,
         documentation: request.include_documentation,
     };
-    let results = request.resources.into_iter().map(|resource| {
+    let resources = once(request.resources, |resource| (resource.resource_type, resource.resource_name.clone()));
+    let results = resources.into_iter().map(|resource| {
         let result = DescribeConfigsResult::default()
             .with_resource_type(resource.resource_type)
             .with_resource_name(resource.resource_name.clone());

@@ -8,7 +8,7 @@ use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, Gr
 use millpond_coordinator::{self as coordinator, GroupError};
 
 use super::Api;
-use crate::call::{Call, text};
+use crate::call::{Call, once, text};
 use crate::error_code::ErrorCode;
 use crate::shape::BYTE;
 use crate::shape::Field::{Since, Text, Values};
@@ -26,7 +26,7 @@ pub(crate) static API: Api = Api {
 async fn handle(call: Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let version = call.version;
     let operations_asked = request.include_authorized_operations;
-    let groups = request.groups.iter().map(|group| group.to_string()).collect();
+    let groups = once(request.groups, Clone::clone).iter().map(|group| group.to_string()).collect();
     let described = groups::describe(&call, coordinator::DescribeRequest { groups }).await;
     let member = |member: coordinator::DescribedMember| {
         DescribedGroupMember::default()

@@ -118,7 +118,8 @@ impl<'a> Reading<'a> {
                     return memory;
                 }
             }
-            if tokio::time::timeout_at(deadline, waiter.notified()).await.is_err() {
+            let stopping = self.call.broker().is_stopping();
+            if stopping || tokio::time::timeout_at(deadline, waiter.notified()).await.is_err() {
                 return memory;
             }
         }

@@ -17,7 +17,7 @@ use millpond_metadata::TopicImage;
 use millpond_types::TopicId;
 
 use super::Api;
-use crate::call::{Call, text, topic_name};
+use crate::call::{Call, once, text, topic_name};
 use crate::error_code::ErrorCode;
 use crate::node::NODE_ID;
 use crate::operations;
@@ -43,7 +43,7 @@ async fn handle(call: Call, request: MetadataRequest) -> MetadataResponse {
     let topics = match request.topics {
         Some(topics) if version > 0 || !topics.is_empty() => {
             let mut found = Vec::with_capacity(topics.len());
-            for topic in topics {
+            for topic in once(topics, |topic| (topic.topic_id, topic.name.clone())) {
                 found.push(one(&call, topic, may_create, operations).await);
             }
             found

@@ -12,7 +12,7 @@ use kafka_protocol::messages::{GroupId, OffsetFetchRequest, OffsetFetchResponse}
 use millpond_coordinator as coordinator;
 
 use super::Api;
-use crate::call::{Call, text, topic_name};
+use crate::call::{Call, once, text, topic_name};
 use crate::error_code::ErrorCode;
 use crate::groups;
 use crate::shape::Field::{Since, Structs, Text, Until, Values};
@@ -44,7 +44,7 @@ async fn handle(call: Call, request: OffsetFetchRequest) -> OffsetFetchResponse 
                 });
                 coordinator::FetchGroup { group_id: group.group_id.to_string(), topics }
             };
-            request.groups.into_iter().map(group).collect()
+            once(request.groups, |group| group.group_id.clone()).into_iter().map(group).collect()
         }
         false => {
             let topics = request.topics.map(|topics| {

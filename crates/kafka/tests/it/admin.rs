@@ -225,6 +225,11 @@ fn configurations_are_changed_one_by_one() {
         let client = &mut node.client();
         assert_eq!(topic_config(client, "retention.ms"), (Some("999".to_owned()), 2), "from the broker");
         assert_eq!(topic_config(client, "retention.bytes"), (Some("888".to_owned()), 1));
+        assert_eq!(alter(4, "", "log.segment.bytes", 0, Some("2000000"), false), 0);
+        let defaults = describe(client, 4, 4, "", None);
+        let set: Vec<_> =
+            defaults.configs.iter().map(|config| (config.name.to_string(), config.config_source)).collect();
+        assert_eq!(set, [("log.segment.bytes".to_owned(), 3)], "for all nodes, only what is set for them");
         assert_eq!(alter(2, "t", "retention.bytes", 1, None, false), 0);
         assert_eq!(topic_config(client, "retention.bytes"), (Some("-1".to_owned()), 5));
         assert_eq!(alter(4, "1", "log.retention.ms", 1, None, false), 0);

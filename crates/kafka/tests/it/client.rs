@@ -78,10 +78,11 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         drop(self.stop.take());
-        if let Some(Err(panic)) = self.thread.take().map(std::thread::JoinHandle::join) {
-            if !std::thread::panicking() {
-                std::panic::resume_unwind(panic);
-            }
+        let ended = self.thread.take().map(std::thread::JoinHandle::join);
+        if let Some(Err(panic)) = ended
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(panic);
         }
     }
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
-use kafka_protocol::messages::{FetchRequest, FetchResponse, ProduceRequest, TransactionalId};
+use kafka_protocol::messages::{DeleteTopicsRequest, FetchRequest, FetchResponse, ProduceRequest, TransactionalId};
 use millpond_broker::{Admitted, GatedBatch, NewTopicRequest, Refusal};
 use millpond_records::BatchOptions;
 use uuid::Uuid;
@@ -297,6 +297,19 @@ fn a_long_poll_ends_with_the_records_that_it_waits_for() {
     let response = waiting.receive::<FetchRequest>(12, id);
     assert_eq!(fetched(&response), [(0, "news".to_owned())]);
     assert_eq!(fetched(&waiting.receive::<FetchRequest>(12, behind)).len(), 1);
+}
+
+#[test]
+fn a_long_poll_ends_when_its_topic_is_deleted() {
+    let node = Node::start();
+    let mut waiting = node.client();
+    waiting.create_topic("t", 1);
+    let id = waiting.send(12, &fetch(12, "t", Uuid::nil(), 0).with_max_wait_ms(50_000));
+    std::thread::sleep(Duration::from_millis(100));
+    let request = DeleteTopicsRequest::default().with_topic_names(vec![topic_name("t")]);
+    assert_eq!(node.client().call(5, &request).responses[0].error_code, 0);
+    let response = waiting.receive::<FetchRequest>(12, id);
+    assert_eq!(response.responses[0].partitions[0].error_code, 3);
 }
 
 #[test]

@@ -105,7 +105,10 @@ mod tests {
 
     use super::*;
 
-    fn topics() -> impl Strategy<Value = Vec<(String, u128, Vec<(i32, Option<Vec<u8>>)>)>> {
+    /// Partitions by index, each with its records.
+    type Partitions = Vec<(i32, Option<Vec<u8>>)>;
+
+    fn topics() -> impl Strategy<Value = Vec<(String, u128, Partitions)>> {
         let records = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300));
         let partitions = proptest::collection::vec((any::<i32>(), records), 0..4);
         proptest::collection::vec(("[a-z]{0,20}", any::<u128>(), partitions), 0..4)
