@@ -12,12 +12,13 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use millpond_broker::ClientContext;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::Sleep;
@@ -293,17 +294,18 @@ impl Connection {
         if self.input.next(self.node.request_bytes_max)? != Next::Bytes {
             return Ok(false);
         }
-        loop {
-            match self.stream.poll_read_ready(context) {
-                Poll::Ready(ready) => ready?,
-                Poll::Pending => return Ok(false),
-            }
-            match self.stream.try_read_buf(&mut self.input.space()) {
-                Ok(0) => return Err(Ended::ByClient),
-                Ok(_) => return Ok(true),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(error.into()),
-            }
+        // Asked first, so that a connection where nothing comes needs no buffer.
+        match self.stream.poll_read_ready(context) {
+            Poll::Ready(ready) => ready?,
+            Poll::Pending => return Ok(false),
+        }
+        // Unlike `try_read_buf`, this takes a read that was not filled for the end of what there is, and does not try
+        // again in vain.
+        let mut space = self.input.space();
+        match pin!(self.stream.read_buf(&mut space)).poll(context) {
+            Poll::Ready(Ok(0)) => Err(Ended::ByClient),
+            Poll::Ready(read) => Ok(read? > 0),
+            Poll::Pending => Ok(false),
         }
     }
 

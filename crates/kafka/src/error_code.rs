@@ -70,6 +70,15 @@ impl ErrorCode {
         self as i16
     }
 
+    /// The code for a topic that was looked for and could not be made on the way.
+    pub(crate) fn of_lookup(error: &TopicError) -> ErrorCode {
+        match error {
+            // The node makes its own topics when it needs them; until then there is none.
+            TopicError::Reserved(_) => ErrorCode::UnknownTopicOrPartition,
+            other => ErrorCode::from(other),
+        }
+    }
+
     /// The code of a group's answer.
     pub(crate) fn of_group(error: Option<GroupError>) -> ErrorCode {
         error.map_or(ErrorCode::None, ErrorCode::from)

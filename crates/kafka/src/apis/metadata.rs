@@ -93,7 +93,7 @@ async fn one(call: &Call, asked: MetadataRequestTopic, may_create: bool, operati
     let error = match may_create && call.broker().settings().auto_create_topics {
         true => match call.broker().auto_create_topic(&name).await {
             Ok(topic) => return describe(call, &topic, operations),
-            Err(error) => ErrorCode::from(&error),
+            Err(error) => ErrorCode::of_lookup(&error),
         },
         false if millpond_types::TopicName::new(&name).is_err() => ErrorCode::InvalidTopic,
         false => ErrorCode::UnknownTopicOrPartition,
