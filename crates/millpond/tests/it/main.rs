@@ -1,0 +1,9 @@
+//! The whole, seen from outside: the real binary, real clients, and the rules of the house.
+
+mod command_line;
+mod harness;
+mod http;
+mod layers;
+mod node;
+mod readme;
+mod streams;
