@@ -123,7 +123,10 @@ fn optimized(
     };
     let told = |error: DataFusionError| translate(&error, session);
     let plan = over_tables(planned.plan.clone(), &table).map_err(told)?;
-    session.state.optimize(&plan).map_err(told)
+    // The clock that now() reads is set when a query begins.
+    let mut state = session.state.clone();
+    state.mark_start_execution();
+    state.optimize(&plan).map_err(told)
 }
 
 /// Following gives each row once, so nothing may wait for the end of the input.
@@ -237,6 +240,7 @@ impl Selects {
 fn start_runtime() -> Option<Runtime> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(THREADS)
+        .enable_time()
         .thread_name("select")
         .thread_stack_size(STACK_BYTES)
         .on_thread_start(lower_priority)

@@ -51,7 +51,7 @@ impl UnknownColumn<'_> {
             (None, _, Some(wanted)) => {
                 let mut nested = self.valid.iter().filter(|valid| same(valid.name(), wanted) && valid.name() != wanted);
                 match (nested.next(), nested.next()) {
-                    (Some(column), None) => Repair::First(column.name()),
+                    (Some(column), None) => Repair::Part { written: wanted, name: column.name() },
                     _ => return false,
                 }
             }
@@ -72,8 +72,8 @@ pub(crate) fn place(span: Span) -> Place {
 enum Repair<'a> {
     /// This is the column that was meant.
     Column(&'a Column),
-    /// The first part of the name is this column.
-    First(&'a str),
+    /// The part before the last that was written so is this column.
+    Part { written: &'a str, name: &'a str },
 }
 
 struct Writer<'a> {
@@ -104,7 +104,12 @@ impl VisitorMut for Writer<'_> {
             }
             ast::Expr::CompoundIdentifier(idents) if idents.last().is_some_and(|last| ends_here(last, self.end)) => {
                 match self.repair {
-                    Repair::First(name) => self.set(&mut idents[0], name),
+                    Repair::Part { written, name } => {
+                        let part = idents.iter_mut().rev().skip(1).find(|ident| ident.value == written);
+                        if let Some(ident) = part {
+                            self.set(ident, name);
+                        }
+                    }
                     Repair::Column(column) => {
                         let last = idents.len() - 1;
                         self.set(&mut idents[last], column.name());

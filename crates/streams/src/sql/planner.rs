@@ -1,18 +1,20 @@
 //! From a query's syntax tree to an analyzed logical plan, with errors in our words.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::planner::SqlToRel;
-use datafusion::sql::sqlparser::ast::{Query, Statement as SqlStatement};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query, Statement as SqlStatement, visit_expressions};
 
 use super::case::{REPAIRS_MAX, UnknownColumn};
 use super::context::Context;
 use super::definition::StreamSource;
-use super::error::SqlResult;
+use super::error::{Place, SqlResult, StatementError, did_you_mean};
 use super::lineage::{Role, role_of, roles};
 use super::names::{Streams, settle};
 use super::session::Session;
@@ -33,7 +35,7 @@ pub(crate) fn plan_query(session: &Session, streams: &dyn Streams, query: &Query
     let mut query = query.clone();
     let found = settle(&mut query, streams)?;
     let plan = plan_repairing(session, &found, &mut query)?;
-    let told = |error: DataFusionError| translate(&error, session);
+    let told = |error: DataFusionError| with_field(translate(&error, session), &query, &found);
     let plan = session.analyze(plan).map_err(told)?;
     let plan = complete_window_groups(plan).map_err(told)?;
     let mut names = std::collections::HashSet::new();
@@ -59,12 +61,49 @@ fn plan_repairing(
         };
         let repaired = UnknownColumn::of(&error).is_some_and(|unknown| unknown.repair(query));
         if !repaired {
-            return Err(translate(&error, session));
+            return Err(with_field(translate(&error, session), query, streams));
         }
     }
-    Err(super::error::StatementError::limit(format!(
+    Err(StatementError::limit(format!(
         "more than {REPAIRS_MAX} names fit only without regard to case; write them in the case they have"
     )))
+}
+
+/// Tells where an unknown field of a nested record stands and what may have been meant, which DataFusion does not know.
+fn with_field(error: StatementError, query: &Query, streams: &HashMap<String, Arc<StreamSource>>) -> StatementError {
+    let Some(name) = error.message.strip_prefix("unknown field `").and_then(|rest| rest.strip_suffix('`')) else {
+        return error;
+    };
+    let place = visit_expressions(query, |expr| match expr {
+        SqlExpr::CompoundIdentifier(idents) => match idents.iter().find(|ident| ident.value == name) {
+            Some(ident) => ControlFlow::Break(Place::start(ident.span)),
+            None => ControlFlow::Continue(()),
+        },
+        _ => ControlFlow::Continue(()),
+    });
+    let mut fields = Vec::new();
+    for stream in streams.values() {
+        stream.columns.iter().for_each(|column| nested_fields(&column.data_type, &mut fields));
+    }
+    let hint = did_you_mean(name, fields.iter().map(String::as_str));
+    let error = error.at(place.break_value().flatten());
+    match hint {
+        Some(hint) => error.with_hint(hint),
+        None => error,
+    }
+}
+
+fn nested_fields(data_type: &DataType, names: &mut Vec<String>) {
+    match data_type {
+        DataType::Struct(fields) => {
+            for field in fields {
+                names.push(field.name().clone());
+                nested_fields(field.data_type(), names);
+            }
+        }
+        DataType::List(item) => nested_fields(item.data_type(), names),
+        _ => {}
+    }
 }
 
 /// Adds `window_end` to the groups where only `window_start` is grouped by, and the other way round: one implies the

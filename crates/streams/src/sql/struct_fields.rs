@@ -1,13 +1,11 @@
 //! Fields of nested records: `a.b.c`, exact first, then without regard to case if only one fits.
 
 use arrow::datatypes::{DataType, Field, Fields};
-use datafusion::common::{Column, DataFusionError, Result as DataFusionResult, ScalarValue, TableReference};
+use datafusion::common::{Column, Result as DataFusionResult, ScalarValue, TableReference};
 use datafusion::functions::core::get_field;
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::planner::{ExprPlanner, PlannerResult};
 use datafusion::logical_expr::{Expr, lit};
-
-use super::error::{StatementError, did_you_mean};
 
 /// Plans compound identifiers whose first parts name a column.
 #[derive(Debug)]
@@ -23,9 +21,9 @@ impl ExprPlanner for StructFields {
         let mut expr = Expr::Column(Column::from((qualifier, field)));
         let mut data_type = field.data_type();
         for name in nested_names {
-            // A name that does not fit stays: the caller swallows errors from here, and the type check will tell it.
+            // A name that does not fit stays: the caller swallows errors from here, and DataFusion's type check tells it.
             let found = match data_type {
-                DataType::Struct(fields) => find(fields, name).ok(),
+                DataType::Struct(fields) => find(fields, name),
                 _ => None,
             };
             let (name, next) = match found {
@@ -39,27 +37,14 @@ impl ExprPlanner for StructFields {
     }
 }
 
-/// The field called `name`, or why there is none.
-fn find<'a>(fields: &'a Fields, name: &str) -> DataFusionResult<&'a Field> {
+/// The field called `name`.
+fn find<'a>(fields: &'a Fields, name: &str) -> Option<&'a Field> {
     if let Some(field) = fields.iter().find(|field| field.name() == name) {
-        return Ok(field);
+        return Some(field);
     }
     let mut alike = fields.iter().filter(|field| field.name().to_lowercase() == name.to_lowercase());
     match (alike.next(), alike.next()) {
-        (Some(field), None) => Ok(field),
-        _ => Err(DataFusionError::External(Box::new(unknown_field(name, fields)))),
-    }
-}
-
-/// Says that a nested record has no such field.
-pub(crate) fn unknown_field(name: &str, fields: &Fields) -> StatementError {
-    let error = StatementError::unknown(format!("unknown field `{name}`"));
-    let names = fields.iter().map(|field| field.name().as_str());
-    match did_you_mean(name, names.clone()) {
-        Some(hint) => error.with_hint(hint),
-        None => error.with_hint(format!(
-            "the fields here are {}",
-            names.map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-        )),
+        (Some(field), None) => Some(field),
+        _ => None,
     }
 }

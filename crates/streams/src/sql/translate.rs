@@ -132,10 +132,25 @@ fn by_text(text: &str, session: &Session) -> Option<StatementError> {
         );
     }
     if text.contains("could not be resolved from available columns") || text.contains("must appear in the GROUP BY") {
-        let name = between(text, "expression \"", "\"").or_else(|| between(text, "'", "'")).unwrap_or("a column");
+        let name = ["column \"", "expression \""].iter().find_map(|before| between(text, before, "\""));
+        let name = name.or_else(|| between(text, "'", "'")).unwrap_or("a column");
         return Some(
             StatementError::invalid(format!("`{}` is neither grouped by nor aggregated", strip_qualifiers(name)))
                 .with_hint("add it to GROUP BY, or put it into an aggregate function"),
+        );
+    }
+    if let Some(name) = text.strip_suffix(" not found in struct").and_then(|text| text.rsplit("ield ").next()) {
+        return Some(StatementError::unknown(format!("unknown field `{name}`")));
+    }
+    if let Some(predicate) = between(text, "non-boolean predicate '", "' returning ") {
+        let data_type = text.rsplit("' returning ").next().unwrap_or_default();
+        return Some(
+            StatementError::invalid(format!(
+                "WHERE and HAVING need a BOOLEAN, and `{}` is {}",
+                strip_qualifiers(predicate),
+                tidy_types(data_type)
+            ))
+            .with_hint("compare it with something"),
         );
     }
     None
