@@ -1,8 +1,8 @@
 //! Frames from the socket.
 //!
 //! Small frames are read many at a time into one buffer, which is used again. A large frame gets a buffer of its own
-//! size and is read straight into it, so that its records never move. After a large frame the length of the next
-//! one is read alone: bytes of another large frame in the small buffer would have to be copied.
+//! size and is read straight into it, so that its records never move. With a large frame no more than the length of
+//! the next one is read: bytes of another large frame in the small buffer would have to be copied.
 
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, BytesMut};
@@ -25,7 +25,7 @@ pub(crate) type Received = (Frame, Option<OwnedSemaphorePermit>);
 #[derive(Debug, Default)]
 pub(crate) struct Input {
     buffer: BytesMut,
-    /// A large frame that is not complete, and its length.
+    /// A large frame that is being received, and its length.
     large: Option<(BytesMut, usize, OwnedSemaphorePermit)>,
     /// The last frame was large.
     length_first: bool,
@@ -46,7 +46,7 @@ impl Input {
     /// What comes next. Fails on a length that no request has.
     pub(crate) fn next(&self, frame_bytes_max: usize) -> Result<Next, Malformed> {
         if let Some((frame, len, _)) = &self.large {
-            return Ok(if frame.len() == *len { Next::Frame(api_key(frame)) } else { Next::Bytes });
+            return Ok(if frame.len() >= *len { Next::Frame(api_key(frame)) } else { Next::Bytes });
         }
         let Some(len) = self.buffer.first_chunk::<LENGTH_BYTES>().map(|bytes| i32::from_be_bytes(*bytes)) else {
             return Ok(Next::Bytes);
@@ -71,8 +71,10 @@ impl Input {
     /// # Panics
     /// When there is none.
     pub(crate) fn take(&mut self) -> Received {
-        if let Some((bytes, _, permit)) = self.large.take() {
+        if let Some((mut bytes, len, permit)) = self.large.take() {
             self.length_first = true;
+            self.buffer.extend_from_slice(&bytes[len..]);
+            bytes.truncate(len);
             return (Frame { bytes, body: 0, shared: false }, Some(permit));
         }
         let len = self.buffer.get_i32() as usize;
@@ -83,7 +85,7 @@ impl Input {
     /// Gives the large frame that begins its memory.
     pub(crate) fn begin_large(&mut self, permit: OwnedSemaphorePermit) {
         let len = self.buffer.get_i32() as usize;
-        let mut frame = BytesMut::with_capacity(len);
+        let mut frame = BytesMut::with_capacity(len + LENGTH_BYTES);
         frame.extend_from_slice(&self.buffer);
         self.buffer.clear();
         self.large = Some((frame, len, permit));
@@ -92,7 +94,8 @@ impl Input {
     /// Where the next bytes go, and how many at most.
     pub(crate) fn space(&mut self) -> Limit<&mut BytesMut> {
         if let Some((frame, len, _)) = &mut self.large {
-            let missing = *len - frame.len();
+            // The next frame's length comes with it, if it is there: one call less.
+            let missing = *len + LENGTH_BYTES - frame.len();
             return frame.limit(missing);
         }
         let length_missing = LENGTH_BYTES.saturating_sub(self.buffer.len());
