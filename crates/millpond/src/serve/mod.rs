@@ -28,16 +28,16 @@ const STATE_FOLDER: &str = "streams-state";
 #[derive(Debug, Args)]
 pub(crate) struct ServeArguments {
     /// Where data are kept; made if missing
-    #[arg(long, value_name = "DIR", default_value = "millpond-data")]
+    #[arg(long, value_name = "DIR", default_value = "millpond-data", env = "MILLPOND_DATA")]
     data: PathBuf,
     /// Where to listen for Kafka clients; port 0 takes a free one
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092", env = "MILLPOND_LISTEN")]
     listen: String,
     /// Where to listen for HTTP: health, metrics, SQL; port 0 takes a free one
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9644")]
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9644", env = "MILLPOND_HTTP")]
     http: String,
     /// The address that Kafka clients are told to use, if it is not the one they connect to
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", env = "MILLPOND_ADVERTISE")]
     advertise: Option<String>,
     /// A file of settings, name=value, with Kafka's names for Kafka's settings
     #[arg(long, value_name = "FILE")]
