@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, FieldRef, Float64Type};
+use arrow::datatypes::{DataType, FieldRef, Float64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit};
 use datafusion::common::{DataFusionError, Result as DataFusionResult};
 use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::SessionState;
@@ -200,6 +200,19 @@ impl Argument {
         };
         let numbers = match array.data_type() {
             data_type if data_type.is_numeric() => Some(cast(&array, &DataType::Float64)?),
+            // Steps of time are counted in nanoseconds.
+            DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 => {
+                let milliseconds = cast(&array, &DataType::Timestamp(TimeUnit::Millisecond, None))?;
+                let milliseconds = cast(&cast(&milliseconds, &DataType::Int64)?, &DataType::Float64)?;
+                Some(Arc::new(milliseconds.as_primitive::<Float64Type>().unary::<_, Float64Type>(|ms| ms * 1e6)) as _)
+            }
+            DataType::Interval(IntervalUnit::MonthDayNano) => {
+                let steps = array.as_primitive::<IntervalMonthDayNanoType>();
+                Some(Arc::new(steps.unary::<_, Float64Type>(|step| {
+                    let days = f64::from(step.days) + 28.0 * f64::from(step.months);
+                    days * 86_400e9 + step.nanoseconds as f64
+                })) as _)
+            }
             _ => None,
         };
         Ok(Argument { scalar, array, numbers })
@@ -209,7 +222,7 @@ impl Argument {
         if self.scalar { 0 } else { row }
     }
 
-    /// The number in this row. What is neither number nor NULL counts as many: dates in a range are steps of days.
+    /// The number in this row; 0 where there is none.
     fn number(&self, row: usize) -> f64 {
         let row = self.row(row);
         match &self.numbers {

@@ -251,6 +251,10 @@ const REFUSALS: &[(&str, &str)] = &[
         "`rpad` would give about 7629 MiB, more than the 64 MiB that one call may give",
     ),
     (
+        "SELECT generate_series(TIMESTAMP '2020-01-01 00:00:00', TIMESTAMP '2021-01-01 00:00:00', INTERVAL '1' MILLISECOND) AS x",
+        "`generate_series` would give about 241260 MiB, more than the 64 MiB that one call may give",
+    ),
+    (
         "SELECT range(0, 1000000000000) AS x",
         "`range` would give about 7629395 MiB, more than the 64 MiB that one call may give",
     ),
