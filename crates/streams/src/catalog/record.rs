@@ -36,6 +36,8 @@ pub(crate) enum Event {
     Dropped,
     Paused,
     Resumed,
+    /// It changed nothing, and is not to be applied again.
+    Passed,
 }
 
 /// Columns by topic; for a materialized stream its own columns stand under its own name.

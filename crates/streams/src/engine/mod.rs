@@ -236,10 +236,14 @@ impl Engine {
 
     /// Does what was prepared. The caller holds the turn, and the statement is durable at `offset`.
     pub(crate) async fn apply(self: &Arc<Self>, offset: Offset, statement: &str, change: Change) -> SqlResult<String> {
+        let nothing = matches!(change, Change::Nothing { .. });
         let outcome = self.apply_change(offset, statement, change).await;
         match &outcome {
             Ok(_) => self.metrics.done(),
             Err(error) => self.metrics.refused(error),
+        }
+        if nothing || outcome.is_err() {
+            self.pass(offset, statement).await;
         }
         self.changed.notify_one();
         outcome
@@ -275,9 +279,12 @@ impl Engine {
                     plan: plan.as_ref().clone(),
                     paused: false,
                 };
-                self.runner.launch(spec).await.map_err(|error| {
-                    StatementError::execution(format!("the stream `{name}` is registered, but does not run: {error}"))
-                })?;
+                if let Err(error) = self.runner.launch(spec).await {
+                    self.runner.failed_to_plan(&name, QueryId(offset as u64), error.to_string());
+                    return Err(StatementError::execution(format!(
+                        "the stream `{name}` is registered, but does not run: {error}"
+                    )));
+                }
                 Ok(format!("the stream `{name}` runs; its results are in the topic `{topic}`"))
             }
             Change::Drop { name } => {
@@ -329,6 +336,14 @@ impl Engine {
             if let Err(error) = self.broker.delete_topic(&topic, Actor::Node).await {
                 tracing::error!(topic, %error, "the topic of a dropped stream could not be deleted");
             }
+        }
+    }
+
+    /// Notes that the statement at `offset` is settled, so that the next start does not apply it.
+    async fn pass(&self, offset: Offset, statement: &str) {
+        let record = CatalogRecord::new(offset, Event::Passed, "", statement, Frozen::new());
+        if let Err(error) = self.remember(record).await {
+            tracing::warn!(offset, %error, "a statement that failed will be tried again at the next start");
         }
     }
 

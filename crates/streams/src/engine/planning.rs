@@ -88,7 +88,7 @@ mod tests {
         let (stop, wait) = std::sync::mpsc::channel::<()>();
         let error = planning
             .run(move || {
-                drop(wait.recv());
+                let _stopped = wait.recv();
                 Ok(())
             })
             .await

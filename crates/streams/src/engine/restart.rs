@@ -70,6 +70,7 @@ fn read_catalog(engine: &Engine) -> Result<(BTreeMap<i64, Remembered>, i64), Eng
                     stream.paused = record.event == Event::Paused;
                 }
             }
+            (Event::Passed, _) => {}
             (_, None) => tracing::error!(offset, stream = record.name, "changed, but never created"),
         }
     });
@@ -203,6 +204,7 @@ async fn apply_missed(engine: &Arc<Engine>, next_statement: i64) {
             Ok(Prepared::Read(_)) => continue,
             Err(error) => {
                 tracing::warn!(offset, %error, "a statement that was stored before the last stop cannot be applied");
+                engine.pass(offset, &text).await;
                 Outcome::Failed(error)
             }
         };

@@ -241,7 +241,7 @@ impl Reader<'_> {
                 let options = self.options()?;
                 self.expect("AS")?;
                 let query = self.query()?;
-                Ok(Statement::CreateMaterialized(CreateMaterialized { name, options, query }))
+                Ok(Statement::CreateMaterialized(Box::new(CreateMaterialized { name, options, query })))
             }
             "TABLE" => Err(StatementError::unsupported("CREATE TABLE (the latest row per key) is not supported yet")
                 .with_hint("CREATE STREAM declares a topic whose records are all kept")
@@ -282,7 +282,7 @@ impl Reader<'_> {
             self.token(&Token::RParen)?;
         }
         let options = self.options()?;
-        Ok(Statement::CreateStream(CreateStream { name, columns, watermark, options }))
+        Ok(Statement::CreateStream(Box::new(CreateStream { name, columns, watermark, options })))
     }
 
     fn column_or_constraint(

@@ -9,8 +9,8 @@ use super::error::Place;
 pub(crate) enum Statement {
     /// A SELECT that reads what is there now.
     Query(Box<ast::Query>),
-    CreateStream(CreateStream),
-    CreateMaterialized(CreateMaterialized),
+    CreateStream(Box<CreateStream>),
+    CreateMaterialized(Box<CreateMaterialized>),
     DropStream {
         name: Name,
         if_exists: bool,

@@ -7,3 +7,4 @@ mod restarts;
 mod selects;
 mod statements;
 mod support;
+mod windows;
