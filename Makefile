@@ -1,66 +1,55 @@
-# What a person types. Everything here installs what it lacks: system packages by apt-get, the rest by the languages' own tools.
-#
-#   make run     build, start the broker, feed it a year of flights, print the streams' results; Ctrl-C ends it
-#   make demo    the same, and ends by itself with totals
-#   make test    every test, those with the real clients too
-#
-# RATE=5000      flights a second for run and demo (0: as fast as they go)
-# DATA=DIR       the broker's folder for run (default: ./millpond-data)
+# Millpond. `make run` and `make demo` need a Debian machine with a Rust toolchain; `make test` also java, mvn, go and node.
 
-SHELL := /bin/bash
+SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
 
-# Outside the clone, so that clones share what takes half an hour to compile.
+# Beside the clone, so that a fresh clone finds what was compiled before.
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/millpond/target
-BINARY := $(CARGO_TARGET_DIR)/release/millpond
+binary = $(CARGO_TARGET_DIR)/release/millpond
+demo = python3 crates/millpond/demo/demo.py
 
-.PHONY: run demo test test-rust test-clients test-crash test-flights fuzz bench bench-quick storm build setup setup-clients lint help
+.PHONY: help
+help: ## Show the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
-help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -10
+.PHONY: run
+run: build-for-demo ## Serve on 127.0.0.1:9092 with real flights flowing in, until Ctrl-C (RATE=500 a second)
+	@exec $(demo) run $(binary)
 
-build: setup
-	cargo build --release --locked --package millpond
+.PHONY: demo
+demo: build-for-demo ## All 336,776 flights through three streams, checked against an independent computation; ends
+	@exec $(demo) demo $(binary)
 
-setup:
+.PHONY: build
+build: ## Compile the binary
 	@.ci/setup build
+	@cargo build --release --locked --package millpond
+	@echo $(binary)
 
-setup-clients:
-	@.ci/setup clients
+.PHONY: build-for-demo
+build-for-demo:
+	@.ci/setup demo
+	@cargo build --release --locked --package millpond
 
-run: build
-	@docker/demo/run --binary $(BINARY) --data "$${DATA:-millpond-data}" --rate "$${RATE:-2000}"
-
-demo: build
-	@docker/demo/run --binary $(BINARY) --rate "$${RATE:-0}" --end
-
-test: setup setup-clients test-rust fuzz test-flights test-clients test-crash
-
-test-rust: setup
+.PHONY: test
+test: ## Run every test, those with the real clients too
+	@.ci/setup test
 	cargo test --release --locked --workspace
-
-fuzz: setup
+	cargo build --release --locked --package millpond
+	python3 -B protocol-tests/test_harness.py
+	protocol-tests/run
+	protocol-tests/crash/run --kills 5
 	protocol-tests/fuzz/run
+	docker/test
+	$(demo) demo $(binary)
 
-test-flights: build setup-clients
-	protocol-tests/flights/run
-
-test-clients: build setup-clients
+.PHONY: conformance
+conformance: build ## Drive every real client against one running node (part of `make test`)
+	@.ci/setup test
 	protocol-tests/run
 
-test-crash: build setup-clients
-	protocol-tests/crash/run --kills 5
-
-# A hundred kills under load: some minutes.
-storm: build setup-clients
-	protocol-tests/crash/run --kills 100
-
-bench: build setup-clients
+.PHONY: bench
+bench: build ## Apache Kafka and Millpond one after the other on this machine; writes bench/results.md (half an hour)
+	@.ci/setup test
 	bench/run
-
-bench-quick: build setup-clients
-	bench/run --quick
-
-lint: setup
-	cargo fmt --all --check
-	cargo clippy --release --locked --workspace --all-targets -- -D warnings

@@ -178,8 +178,7 @@ impl Node {
         let mut stream = TcpStream::connect(&self.http).expect("HTTP is served");
         stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
         let host = if head.contains("Host:") { String::new() } else { format!("Host: {}\r\n", self.http) };
-        let request =
-            format!("{head}\r\n{host}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        let request = format!("{head}\r\n{host}Content-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
         // A server that refuses early may close before all is written.
         let _ = stream.write_all(request.as_bytes());
         let mut answer = Vec::new();

@@ -47,7 +47,8 @@ fn statements_give_lines_that_say_what_they_are() {
     let data = DataFolder::new();
     let node = data.serve();
     node.produce("pond", &["{\"n\":1}", "{\"n\":2}"]);
-    let (status, answer) = node.http("POST /sql HTTP/1.1", "SELECT n FROM pond; SELECT n + 1 AS m FROM pond WHERE n = 2");
+    let (status, answer) =
+        node.http("POST /sql HTTP/1.1", "SELECT n FROM pond; SELECT n + 1 AS m FROM pond WHERE n = 2");
     assert_eq!(status, 200);
     assert_eq!(
         String::from_utf8(chunked_body(&answer)).expect("text"),
@@ -73,10 +74,8 @@ fn statements_give_arrow_when_asked() {
     let (status, answer) = node.http(head, "SELECT n FROM pond");
     assert_eq!(status, 200);
     let body = chunked_body(&answer);
-    let batches: Vec<_> = StreamReader::try_new(&body[..], None)
-        .expect("an Arrow stream")
-        .map(|batch| batch.expect("a batch"))
-        .collect();
+    let batches: Vec<_> =
+        StreamReader::try_new(&body[..], None).expect("an Arrow stream").map(|batch| batch.expect("a batch")).collect();
     assert_eq!(batches.iter().map(|batch| batch.num_rows()).sum::<usize>(), 2);
     assert_eq!(batches[0].schema().field(0).name(), "n");
     assert_eq!(node.http(head, "SELECT 1; SELECT 2").0, 400);

@@ -38,9 +38,13 @@ fn crates_know_only_what_lies_below() {
             wrong.push(format!("{name} stands in no layer: give it a place in docs/design.md and in this test"));
             continue;
         };
-        for dependency in package.dependencies.iter().filter(|dependency| crates.contains_key(dependency.name.as_str())) {
+        for dependency in package.dependencies.iter().filter(|dependency| crates.contains_key(dependency.name.as_str()))
+        {
             if layer(&dependency.name).is_none_or(|to| to >= from) {
-                wrong.push(format!("{name} (layer {from}) must not depend on {} ({:?})", dependency.name, dependency.kind));
+                wrong.push(format!(
+                    "{name} (layer {from}) must not depend on {} ({:?})",
+                    dependency.name, dependency.kind
+                ));
             }
         }
     }

@@ -4,6 +4,7 @@ mod command_line;
 mod harness;
 mod http;
 mod layers;
+mod licences;
 mod node;
 mod readme;
 mod streams;

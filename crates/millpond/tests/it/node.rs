@@ -96,8 +96,7 @@ fn settings_come_from_flags_and_file() {
 fn clients_are_sent_to_the_advertised_address() {
     let data = DataFolder::new();
     let node = data.serve_with(&["--advertise", "pond.example:1234"]);
-    let output =
-        std::process::Command::new("kcat").args(["-L", "-b", &node.kafka, "-m", "10"]).output().expect("kcat");
+    let output = std::process::Command::new("kcat").args(["-L", "-b", &node.kafka, "-m", "10"]).output().expect("kcat");
     let metadata = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(metadata.contains("pond.example:1234"), "{metadata}");
     node.stop();

@@ -41,7 +41,8 @@ fn the_tables_are_current() {
     let mut honoured = "| topic configuration | default |\n|---|---|\n".to_owned();
     let mut fixed = "| topic configuration | only values | why |\n|---|---|---|\n".to_owned();
     for config in TOPIC_CONFIGS {
-        let default = config.default.filter(|default| !default.is_empty()).map_or(String::new(), |value| format!("`{value}`"));
+        let default =
+            config.default.filter(|default| !default.is_empty()).map_or(String::new(), |value| format!("`{value}`"));
         match &config.honoured {
             Honoured::Yes => writeln!(honoured, "| `{}` | {default} |", config.name),
             Honoured::Only(others, reason) => {

@@ -146,7 +146,10 @@ fn records_that_cannot_be_decoded_go_to_the_errors_topic() {
     node.produce("flights", &flights(0..3));
     register(&node, "CREATE MATERIALIZED STREAM late AS SELECT carrier, delay FROM flights");
     node.consume_at_least("late", 3);
-    node.produce("flights", &["no JSON".to_owned(), r#"{"carrier":"A","delay":"x"}"#.to_owned(), flights(3..4)[0].clone()]);
+    node.produce(
+        "flights",
+        &["no JSON".to_owned(), r#"{"carrier":"A","delay":"x"}"#.to_owned(), flights(3..4)[0].clone()],
+    );
     assert_eq!(node.consume_at_least("late", 4).len(), 4);
     let errors = node.consume_at_least("late.errors", 2);
     assert!(errors[0].contains("invalid JSON at byte 0") && errors[1].contains("delay"), "{errors:?}");
