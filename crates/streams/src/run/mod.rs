@@ -48,6 +48,9 @@ mod step_record;
 mod window_aggregate;
 mod window_assign;
 
+#[cfg(test)]
+mod tests;
+
 pub use crash::{CrashHook, CrashPoint, CrashPoints};
 pub use options::{QueryId, QuerySpec, RunError, RunnerOptions};
 pub use runner::Runner;

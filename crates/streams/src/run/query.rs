@@ -95,7 +95,11 @@ impl Query {
         let slices = if last_checkpoint { Vec::new() } else { self.read_slices()? };
         let idle_timeout_ms = self.pipeline.is_stateful().then_some(options.idle_timeout_ms);
         let idle_due = idle_timeout_ms.is_some_and(|timeout_ms| self.inputs.some_idle_due(now_ms, timeout_ms));
-        if slices.is_empty() && !(idle_due && !last_checkpoint) && !self.checkpoint_due(now_ms, last_checkpoint) {
+        if slices.is_empty()
+            && missed == 0
+            && !(idle_due && !last_checkpoint)
+            && !self.checkpoint_due(now_ms, last_checkpoint)
+        {
             return Ok(StepOutcome::NothingToDo);
         }
         let sources_before = self.positions();

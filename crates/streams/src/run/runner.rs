@@ -21,7 +21,7 @@ use super::query::{OwnedPartition, Surroundings};
 use super::ready::Ready;
 use super::recovery::prepare;
 use super::running::{Running, Wanted};
-use super::step_log::StepLog;
+use super::step_log::{StepLog, StepLogLimits};
 use super::step_record::{Counters, StepRecord};
 use super::{QueryId, QuerySpec, QueryState, QueryStatus, RunError, RunnerOptions};
 
@@ -165,7 +165,7 @@ impl Runner {
         if let Some(around) = &*around {
             return Ok(around.clone());
         }
-        let steps = StepLog::open(self.broker.clone(), self.runtime.clone())?;
+        let steps = StepLog::open(self.broker.clone(), self.runtime.clone(), StepLogLimits::default())?;
         let made = Surroundings {
             broker: self.broker.clone(),
             runtime: self.runtime.clone(),

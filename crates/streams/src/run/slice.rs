@@ -22,6 +22,13 @@ pub(crate) enum SliceEnd {
     Exactly(Offset),
 }
 
+/// Where adding batches ends: before this offset, or with the batch that makes it so many records.
+#[derive(Clone, Copy)]
+struct Stop {
+    to: Offset,
+    rows: usize,
+}
+
 /// Records of one partition, in one piece of memory.
 #[derive(Debug, Default)]
 pub(crate) struct Slice {
@@ -73,15 +80,15 @@ impl Slice {
         let mut slice = Slice { from, to: from, ..Slice::default() };
         let mut batch_bytes = 0;
         loop {
-            let (bytes_max, to_max) = match end {
+            let (bytes_max, stop) = match end {
                 SliceEnd::AtMost { rows, bytes } => {
                     if slice.to > from && (slice.records.len() >= rows || batch_bytes >= bytes) {
                         break;
                     }
-                    (bytes.saturating_sub(batch_bytes).clamp(1, READ_BYTES_MAX), Offset::MAX)
+                    (bytes.saturating_sub(batch_bytes).clamp(1, READ_BYTES_MAX), Stop { to: Offset::MAX, rows })
                 }
                 SliceEnd::Exactly(to) if slice.to >= to => break,
-                SliceEnd::Exactly(to) => (READ_BYTES_MAX, to),
+                SliceEnd::Exactly(to) => (READ_BYTES_MAX, Stop { to, rows: usize::MAX }),
             };
             let fetched = partition
                 .read(slice.to, bytes_max, true)
@@ -92,7 +99,7 @@ impl Slice {
             batch_bytes += fetched.len;
             let before = slice.to;
             for chunk in &fetched.chunks {
-                slice.add(chunk, to_max, with_headers)?;
+                slice.add(chunk, stop, with_headers)?;
             }
             if slice.to == before {
                 break;
@@ -110,17 +117,18 @@ impl Slice {
         }
     }
 
-    fn add(&mut self, bytes: &[u8], to_max: Offset, with_headers: bool) -> Result<(), QueryFailure> {
+    /// Adds the batches of `bytes`, up to the one with which enough is there.
+    fn add(&mut self, bytes: &[u8], stop: Stop, with_headers: bool) -> Result<(), QueryFailure> {
         for batch in batches(bytes) {
             let batch = batch.map_err(|error| QueryFailure::Steps(format!("the log holds a bad batch: {error}")))?;
             let next = batch.header.next_offset();
             if next <= self.to {
                 continue;
             }
-            if self.to >= to_max {
+            if self.to >= stop.to || (self.to > self.from && self.records.len() >= stop.rows) {
                 return Ok(());
             }
-            let to = next.min(to_max);
+            let to = next.min(stop.to);
             if !batch.header.is_control() {
                 self.add_records(&batch, to, with_headers);
             }

@@ -21,10 +21,21 @@ use super::{QueryId, STEPS_TOPIC};
 
 /// How long a sync may take before the query that waits for it fails.
 pub(crate) const SYNC_TIMEOUT: Duration = Duration::from_secs(60);
-/// The start of the log is moved after so many records.
-const TRIM_EVERY_RECORDS: usize = 4_096;
-/// Steps that lie further back than this are carried.
-const CARRY_DISTANCE_RECORDS: Offset = 65_536;
+/// When the log is made shorter.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StepLogLimits {
+    /// The start of the log is moved after so many records.
+    pub(crate) trim_every_records: usize,
+    /// Steps that lie further back than this are carried.
+    pub(crate) carry_distance_records: Offset,
+}
+
+impl Default for StepLogLimits {
+    fn default() -> StepLogLimits {
+        StepLogLimits { trim_every_records: 4_096, carry_distance_records: 65_536 }
+    }
+}
+
 /// Bytes of a batch of carried steps, at most.
 const CARRY_BATCH_BYTES_MAX: usize = 500_000;
 const READ_BYTES_MAX: usize = 1 << 20;
@@ -35,6 +46,7 @@ pub(crate) struct StepLog {
     broker: Arc<Broker>,
     runtime: Handle,
     partition: Arc<Partition>,
+    limits: StepLogLimits,
     needed: Mutex<Needed>,
 }
 
@@ -48,7 +60,7 @@ struct Needed {
 impl StepLog {
     /// Opens the log, or makes its topic, and finds out whose steps stand where. Not to be called on a thread of the
     /// async runtime.
-    pub(crate) fn open(broker: Arc<Broker>, runtime: Handle) -> Result<StepLog, QueryFailure> {
+    pub(crate) fn open(broker: Arc<Broker>, runtime: Handle, limits: StepLogLimits) -> Result<StepLog, QueryFailure> {
         if broker.partition(STEPS_TOPIC, 0).is_none() {
             let request = NewTopicRequest {
                 partitions: 1,
@@ -64,7 +76,7 @@ impl StepLog {
         let partition = broker
             .partition(STEPS_TOPIC, 0)
             .ok_or_else(|| QueryFailure::Steps(format!("the topic {STEPS_TOPIC} was made and is not there")))?;
-        let log = StepLog { broker, runtime, partition, needed: Mutex::default() };
+        let log = StepLog { broker, runtime, partition, limits, needed: Mutex::default() };
         log.find_steps()?;
         Ok(log)
     }
@@ -166,12 +178,12 @@ impl StepLog {
     /// Moves the log's start, when enough was appended since the last time.
     pub(crate) fn trim(&self) -> Result<(), QueryFailure> {
         let mut needed = self.needed.lock();
-        if needed.appended_since_trim < TRIM_EVERY_RECORDS {
+        if needed.appended_since_trim < self.limits.trim_every_records {
             return Ok(());
         }
         needed.appended_since_trim = 0;
         let end = self.partition.end();
-        let too_far = end - CARRY_DISTANCE_RECORDS;
+        let too_far = end - self.limits.carry_distance_records;
         for steps in needed.by_query.values_mut() {
             if steps.values().any(|place| *place < too_far) {
                 self.carry(steps)?;
@@ -220,4 +232,56 @@ impl StepLog {
 
 fn decode(offset: Offset, bytes: &[u8]) -> Result<StepRecord, QueryFailure> {
     StepRecord::decode(bytes).map_err(|error| QueryFailure::Steps(format!("at offset {offset}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::step_record::Counters;
+    use crate::run::tests::support::open;
+
+    const LIMITS: StepLogLimits = StepLogLimits { trim_every_records: 20, carry_distance_records: 50 };
+
+    fn record(query: u64, step: u64) -> StepRecord {
+        StepRecord {
+            query: QueryId(query),
+            step,
+            clock_ms: 5,
+            checkpoint: false,
+            sources: Vec::new(),
+            output_ends: vec![i64::try_from(step).unwrap()],
+            errors_end: None,
+            counters: Counters::default(),
+        }
+    }
+
+    fn steps(log: &StepLog, query: u64) -> Vec<u64> {
+        log.read(QueryId(query)).unwrap().iter().map(|record| record.step).collect()
+    }
+
+    #[test]
+    fn the_log_stays_short_and_carries_the_steps_of_who_sleeps() {
+        let dir = tempfile::tempdir().unwrap();
+        let node = open(dir.path(), |_| {});
+        let log = StepLog::open(node.broker.clone(), node.runtime.handle().clone(), LIMITS).unwrap();
+        for step in 0..3 {
+            log.sync(log.append(&record(1, step)).unwrap()).unwrap();
+        }
+        for step in 0..1000 {
+            log.sync(log.append(&record(2, step)).unwrap()).unwrap();
+            log.forget_before(QueryId(2), step);
+            log.trim().unwrap();
+        }
+        let kept = log.partition.end() - log.partition.log_start();
+        assert!(kept < 100, "{kept} records are kept");
+        assert_eq!(steps(&log, 1), [0, 1, 2]);
+        assert_eq!(steps(&log, 2), [999]);
+        let again = StepLog::open(node.broker.clone(), node.runtime.handle().clone(), LIMITS).unwrap();
+        assert_eq!(steps(&again, 1), [0, 1, 2], "a step that stands there twice is one");
+        assert_eq!(steps(&again, 2).last(), Some(&999));
+        again.forget(QueryId(1));
+        assert_eq!(steps(&again, 1), [0; 0]);
+        drop((log, again));
+        node.stop();
+    }
 }

@@ -1,0 +1,7 @@
+//! Stories of whole queries on a real node: from records in topics to records in topics.
+
+mod exactly_once;
+mod rows;
+mod steering;
+pub(super) mod support;
+mod windows;
