@@ -94,16 +94,13 @@ impl Query {
         let missed = self.skip_deleted();
         let slices = if last_checkpoint { Vec::new() } else { self.read_slices()? };
         let idle_timeout_ms = self.pipeline.is_stateful().then_some(options.idle_timeout_ms);
-        let idle_due = idle_timeout_ms.is_some_and(|timeout_ms| self.inputs.some_idle_due(now_ms, timeout_ms));
-        if slices.is_empty()
-            && missed == 0
-            && !(idle_due && !last_checkpoint)
-            && !self.checkpoint_due(now_ms, last_checkpoint)
-        {
+        let idle_due =
+            !last_checkpoint && idle_timeout_ms.is_some_and(|timeout_ms| self.inputs.some_idle_due(now_ms, timeout_ms));
+        let moved = !slices.is_empty() || idle_due || missed > 0;
+        if !moved && !self.checkpoint_due(now_ms, last_checkpoint) {
             return Ok(StepOutcome::NothingToDo);
         }
         let sources_before = self.positions();
-        let steps_since = !slices.is_empty() || idle_due || missed > 0;
         let mut computed = self.compute(&slices, &mut |query| {
             for input_slice in &slices {
                 let InputSlice { source, partition, slice } = input_slice;
@@ -118,7 +115,7 @@ impl Query {
         })?;
         drop(slices);
         computed.counters.rows_missed += missed;
-        self.dirty |= self.state.is_some() && steps_since;
+        self.dirty |= self.state.is_some() && moved;
         let checkpoint = self.checkpoint_due(now_ms, last_checkpoint);
         let sources = self.step_sources(&sources_before);
         self.commit(computed, sources, now_ms, checkpoint)?;

@@ -171,7 +171,10 @@ mod tests {
         Sink::new(plan, schema, batch_bytes_max).unwrap()
     }
 
-    fn records(outputs: Vec<PartitionOutput>) -> Vec<Vec<(i64, Option<String>, Option<String>)>> {
+    /// Timestamp, key and value.
+    type Found = (i64, Option<String>, Option<String>);
+
+    fn records(outputs: Vec<PartitionOutput>) -> Vec<Vec<Found>> {
         let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
         let all = outputs.into_iter().map(|output| {
             let mut found = Vec::new();

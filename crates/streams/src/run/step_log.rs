@@ -41,6 +41,9 @@ const CARRY_BATCH_BYTES_MAX: usize = 500_000;
 const READ_BYTES_MAX: usize = 1 << 20;
 const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
+/// What is done with a record's offset and value.
+type EachRecord<'a> = dyn FnMut(Offset, &[u8]) -> Result<(), QueryFailure> + 'a;
+
 /// The step log of the node. Shared by the queries' threads.
 pub(crate) struct StepLog {
     broker: Arc<Broker>,
@@ -90,12 +93,7 @@ impl StepLog {
         })
     }
 
-    fn each_record(
-        &self,
-        from: Offset,
-        to: Offset,
-        each: &mut dyn FnMut(Offset, &[u8]) -> Result<(), QueryFailure>,
-    ) -> Result<(), QueryFailure> {
+    fn each_record(&self, from: Offset, to: Offset, each: &mut EachRecord<'_>) -> Result<(), QueryFailure> {
         let mut position = from;
         while position < to {
             let fetched = self

@@ -1,6 +1,6 @@
 //! What the stories have in common: a node with a runner, a stream `events`, and queries over it as SQL.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(in crate::run) type Records = Vec<(i64, Option<String>, Option<String>)>;
 
 pub(in crate::run) struct Node {
-    pub(in crate::run) dir: PathBuf,
     pub(in crate::run) broker: Arc<Broker>,
     pub(in crate::run) runner: Arc<Runner>,
     pub(in crate::run) runtime: tokio::runtime::Runtime,
@@ -44,7 +43,7 @@ pub(in crate::run) fn open(dir: &Path, tune: impl FnOnce(&mut RunnerOptions)) ->
     options.idle_timeout_ms = 3_600_000;
     tune(&mut options);
     let runner = Runner::start(broker.clone(), options, runtime.handle().clone()).unwrap();
-    Node { dir: dir.to_owned(), broker, runner, runtime }
+    Node { broker, runner, runtime }
 }
 
 /// One record of `events`.
@@ -206,16 +205,29 @@ impl Node {
     }
 }
 
-/// Copies a folder, as the disk would be found after the process died.
+/// Copies a folder, as the disk would be found after the process died. The node goes on meanwhile, and may rename a
+/// file of its own between the look and the copy: then that was no moment at which it could have died.
 pub(in crate::run) fn copy(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), target).unwrap();
+    for _ in 0..100 {
+        match try_copy(from, to) {
+            Ok(()) => return,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => std::fs::remove_dir_all(to).unwrap(),
+            Err(error) => panic!("{}: {error}", from.display()),
         }
     }
+    panic!("{} never stood still", from.display());
+}
+
+fn try_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            try_copy(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
