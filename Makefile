@@ -41,7 +41,7 @@ test: ## Run every test, those with the real clients too
 	protocol-tests/run
 	protocol-tests/crash/run --kills 5
 	protocol-tests/fuzz/run
-	docker/test
+	docker/check $(binary)
 	$(demo) demo $(binary)
 
 .PHONY: conformance
