@@ -41,6 +41,12 @@ class IdempotentProducer:
         self.acknowledged.append((message.topic(), message.partition(), message.offset(), int(message.key().split(b"-")[1])))
 
     def _run(self):
+        try:
+            self._send_until_told()
+        except KafkaException as error:  # fatal: the broker and the producer disagree about what was sent
+            self.failures.append(str(error))
+
+    def _send_until_told(self):
         began = time.monotonic()
         while self.running:
             sequence = self.sent
@@ -65,7 +71,7 @@ class IdempotentProducer:
         """Stops sending and waits until everything sent is acknowledged; returns how many are not."""
         self.running = False
         self.thread.join(60)
-        return self.client.flush(120)
+        return self.client.flush(1 if self.failures else 120)
 
 
 class Watcher:

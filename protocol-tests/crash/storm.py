@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import random
 import shutil
 import sys
@@ -44,6 +45,7 @@ def main() -> int:
     arguments.add_argument("--rate", type=int, default=800, help="records a second of each producer")
     arguments.add_argument("--kafka", action="store_true", help="against Apache Kafka, without streams")
     arguments.add_argument("--no-sql", action="store_true", help="without streams")
+    arguments.add_argument("--sabotage", action="store_true", help="cut off a log's end after the first kill: the check must see it, or this fails")
     arguments.add_argument("--keep", action="store_true")
     options = arguments.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="millpond-storm-"))
@@ -56,6 +58,10 @@ def main() -> int:
     finally:
         if broker.process is not None:
             broker.stop()
+    if options.sabotage:
+        seen = [problem for problem in problems if "was acknowledged at lines-0" in problem]
+        problems = [] if seen else [f"records were cut off, and the check did not see it; it saw {problems[:3]}"]
+        print(f"the check saw {len(seen)} records missing, as it should")
     for problem in problems[:40]:
         print(f"FAIL {problem}")
     if problems:
@@ -97,6 +103,8 @@ def storm(broker, options, problems):
     for kill in range(options.kills):
         time.sleep(chance.uniform(0.2, 2.0))
         broker.kill()
+        if options.sabotage and kill == 0:
+            cut_off(broker)
         began = time.monotonic()
         broker.start()
         slowest = max(slowest, time.monotonic() - began)
@@ -117,6 +125,12 @@ def storm(broker, options, problems):
     for watcher in watchers:
         watcher.end()
         check_shown(watcher, broker, problems)
+
+
+def cut_off(broker):
+    """Takes the last records of `lines` away, as a disk that lied would."""
+    segment = max(broker.partition_folder("lines", 0).glob("*.log"))
+    os.truncate(segment, segment.stat().st_size // 2)
 
 
 def register(broker, statement):
