@@ -39,6 +39,7 @@ test: ## Run every test, those with the real clients too
 	cargo build --release --locked --package millpond
 	python3 -B protocol-tests/test_harness.py
 	protocol-tests/run
+	protocol-tests/flights/run
 	protocol-tests/crash/run --kills 5
 	protocol-tests/fuzz/run
 	docker/check $(binary)
@@ -48,6 +49,11 @@ test: ## Run every test, those with the real clients too
 conformance: build ## Drive every real client against one running node (part of `make test`)
 	@.ci/setup test
 	protocol-tests/run
+
+.PHONY: storm
+storm: build ## A hundred times kill -9 under load, then a check of everything promised (a quarter of an hour)
+	@.ci/setup test
+	protocol-tests/crash/run --kills 100
 
 .PHONY: bench
 bench: build ## Apache Kafka and Millpond one after the other on this machine; writes bench/results.md (half an hour)
