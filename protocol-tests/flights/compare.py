@@ -14,7 +14,7 @@ import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "docker" / "demo"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "crates" / "millpond" / "demo"))
 
 import pandas  # noqa: E402
 from confluent_kafka import Consumer, Producer, TopicPartition  # noqa: E402
@@ -32,8 +32,7 @@ FROM TABLE(TUMBLE(TABLE flights, DESCRIPTOR(departure), INTERVAL '1' HOUR)) GROU
 
 
 def main() -> int:
-    source = paths.CACHE / "flights.jsonl"
-    flights.prepare(source)
+    source = flights.cached(paths.CACHE / "demo")
     folder = Path(tempfile.mkdtemp(prefix="millpond-flights-"))
     broker, problems = brokers.Millpond(folder, settings=[f"num.partitions={PARTITIONS}"]), []
     try:

@@ -8,7 +8,7 @@ REPOSITORY = PROTOCOL_TESTS.parent
 CLIENTS = PROTOCOL_TESTS / "clients"
 
 # Everything that is downloaded or built goes here, so that the work tree stays clean and a second run is warm.
-CACHE = Path(os.environ.get("MILLPOND_CACHE", Path.home() / ".cache" / "millpond"))
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "millpond"
 CLIENT_CACHE = CACHE / "clients"
 CARGO_TARGET = Path(os.environ.get("CARGO_TARGET_DIR", CACHE / "target"))
 
