@@ -101,10 +101,16 @@ def storm(broker, options, problems):
 
     slowest = 0.0
     for kill in range(options.kills):
-        time.sleep(chance.uniform(0.2, 2.0))
+        # Mostly soon, so that replays meet replays; sometimes late enough for a checkpoint of the streams' state.
+        time.sleep(chance.uniform(4, 8) if kill % 5 == 3 else chance.uniform(0.02, 2.0))
         broker.kill()
         if options.sabotage and kill == 0:
             cut_off(broker)
+        if kill % 5 == 1:
+            # Again while it recovers.
+            broker.spawn()
+            time.sleep(chance.uniform(0, 0.2))
+            broker.kill()
         began = time.monotonic()
         broker.start()
         slowest = max(slowest, time.monotonic() - began)
