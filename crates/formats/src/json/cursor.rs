@@ -314,7 +314,8 @@ impl<'a> Cursor<'a> {
     ) -> std::result::Result<(), E> {
         self.enter()?;
         if self.peek() == Some(b'}') {
-            return Ok(self.leave());
+            self.leave();
+            return Ok(());
         }
         let mut place = 0;
         loop {
@@ -330,7 +331,10 @@ impl<'a> Cursor<'a> {
             place += 1;
             match self.peek() {
                 Some(b',') => self.position += 1,
-                Some(b'}') => return Ok(self.leave()),
+                Some(b'}') => {
+                    self.leave();
+                    return Ok(());
+                }
                 _ => return Ok(self.malformed("',' or '}' was expected")?),
             }
         }
@@ -343,7 +347,8 @@ impl<'a> Cursor<'a> {
     ) -> std::result::Result<(), E> {
         self.enter()?;
         if self.peek() == Some(b']') {
-            return Ok(self.leave());
+            self.leave();
+            return Ok(());
         }
         let mut place = 0;
         loop {
@@ -351,7 +356,10 @@ impl<'a> Cursor<'a> {
             place += 1;
             match self.peek() {
                 Some(b',') => self.position += 1,
-                Some(b']') => return Ok(self.leave()),
+                Some(b']') => {
+                    self.leave();
+                    return Ok(());
+                }
                 _ => return Ok(self.malformed("',' or ']' was expected")?),
             }
         }
