@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use millpond_broker::{Broker, BrokerOptions, OpenError};
@@ -23,6 +24,9 @@ use settings::SettingsProblem;
 
 /// The folder below the data folder where queries keep their state.
 const STATE_FOLDER: &str = "streams-state";
+
+/// How long a stop waits for the steps that queries are in the middle of.
+const STREAMS_STOP_MAX: Duration = Duration::from_secs(15);
 
 /// Flags of `millpond serve`.
 #[derive(Debug, Args)]
@@ -62,6 +66,8 @@ pub(crate) enum ServeError {
     Http(#[from] ConsoleError),
     #[error("the runtime cannot be started: {0}")]
     Runtime(io::Error),
+    #[error("the listener for Kafka clients ended: {0}")]
+    Listener(String),
     #[error("the log could not be closed cleanly, the next start will verify it: {0}")]
     Close(OpenError),
 }
@@ -92,21 +98,36 @@ async fn serve(arguments: ServeArguments) -> Result<(), ServeError> {
     let node = Node::start(broker, &arguments, &handle).await?;
     exposure::warn(node.kafka_addr, http_addr, arguments.advertise.as_deref());
     let kafka_addr = node.kafka_addr;
-    let server = tokio::spawn(node.server.run(until(stopped)));
+    let mut server = tokio::spawn(node.server.run(until(stopped)));
     announce(kafka_addr, http_addr);
 
-    let name = signals.first().await;
-    tracing::info!(signal = name, "stopping");
+    // A node that no client reaches must not look alive: without its listener it ends.
+    let mut listener = tokio::select! {
+        name = signals.first() => {
+            tracing::info!(signal = name, "stopping");
+            None
+        }
+        ended = &mut server => Some(ended),
+    };
     handle.stopping();
     let _ = stop.send(true);
-    if let Err(error) = server.await {
-        tracing::error!(%error, "the listener ended before its time");
+    if listener.is_none() {
+        listener = Some(server.await);
     }
-    node.engine.shutdown().await;
+    let listened = match listener {
+        Some(Err(error)) => Err(ServeError::Listener(error.to_string())),
+        _ => Ok(()),
+    };
+    if tokio::time::timeout(STREAMS_STOP_MAX, node.engine.shutdown()).await.is_err() {
+        tracing::warn!(
+            "a step of a query did not end within {} s; it is taken again at the next start",
+            STREAMS_STOP_MAX.as_secs()
+        );
+    }
     node.broker.shutdown().await.map_err(ServeError::Close)?;
     console.abort();
     tracing::info!("stopped");
-    Ok(())
+    listened
 }
 
 /// What serves, once it has started.
@@ -203,6 +224,8 @@ fn log_to_stderr() {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
+        // A line that cannot be written (a full disk, a closed pipe) is lost; telling so on stderr would panic.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .init();
 }
