@@ -4,12 +4,15 @@ import argparse
 import datetime
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import traceback
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "protocol-tests"))
+
+from confluent_kafka import KafkaException  # noqa: E402
 
 import measures  # noqa: E402
 import table  # noqa: E402
@@ -53,9 +56,10 @@ def one_round(name, size, load) -> dict:
     measured = {}
     try:
         measures.measure(broker, size, load, measured)
-    except (processes.CommandFailed, TimeoutError, OSError, ValueError) as error:
+    except (processes.CommandFailed, subprocess.TimeoutExpired, KafkaException, TimeoutError, OSError, ValueError) as error:
         traceback.print_exc()
         measured["failure"] = f"{type(error).__name__}: {error}"
+        print(broker.log_tail())
     finally:
         if broker.process is not None:
             broker.stop()
