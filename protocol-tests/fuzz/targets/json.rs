@@ -35,7 +35,8 @@ fn round_trip(columns: Vec<Column>, bytes: &[u8]) {
     if decoded.rows.is_empty() {
         return;
     }
-    let schema = Schema::new(columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), true)).collect::<Vec<_>>());
+    let schema =
+        Schema::new(columns.iter().map(|c| Field::new(&c.name, c.data_type.clone(), true)).collect::<Vec<_>>());
     let mut encoder = JsonEncoder::new(&schema).expect("what can be read can be written");
     let mut text = Vec::new();
     encoder.encode(&decoded.batch, 0, &mut text);

@@ -13,5 +13,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let _ = coordinator.replay(key, None);
     let _ = coordinator.replay(key, Some(value));
     coordinator.loaded(0);
-    coordinator.tick(i64::MAX / 2);
+    let _ = coordinator.tick(i64::MAX / 2);
 });

@@ -2,7 +2,9 @@
 //! records that its header says; and a batch that is built again from its records reads back the same.
 #![no_main]
 
-use millpond_records::{BatchBuilder, BatchHeader, BatchOptions, Compression, HEADER_LEN, batches, crc32c, validate_produced};
+use millpond_records::{
+    BatchBuilder, BatchHeader, BatchOptions, Compression, HEADER_LEN, batches, crc32c, validate_produced,
+};
 
 const DECOMPRESSED_BYTES_MAX: usize = 1 << 20;
 
@@ -36,9 +38,12 @@ fn look(bytes: &[u8]) {
                 break;
             };
             count += 1;
-            let headers: Vec<(String, Option<Vec<u8>>)> =
-                record.headers().map(|(key, value)| (String::from_utf8_lossy(key).into_owned(), value.map(<[u8]>::to_vec))).collect();
-            let headers: Vec<(&str, Option<&[u8]>)> = headers.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
+            let headers: Vec<(String, Option<Vec<u8>>)> = record
+                .headers()
+                .map(|(key, value)| (String::from_utf8_lossy(key).into_owned(), value.map(<[u8]>::to_vec)))
+                .collect();
+            let headers: Vec<(&str, Option<&[u8]>)> =
+                headers.iter().map(|(key, value)| (key.as_str(), value.as_deref())).collect();
             again.push(record.timestamp, record.key, record.value, &headers);
         }
         if whole && valid.is_ok() {

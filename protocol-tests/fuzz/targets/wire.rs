@@ -19,7 +19,8 @@ fn server() -> SocketAddr {
         let (told, heard) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let folder = tempfile::tempdir().expect("a temporary folder");
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
             runtime.block_on(async {
                 let broker = Broker::open(BrokerOptions::new(folder.path().join("data"))).expect("a node");
                 let options = ServerOptions { listen: "127.0.0.1:0".to_owned(), advertise: None };
