@@ -207,6 +207,7 @@ impl Broker {
     }
 
     async fn delete(&self, name: String, id: Option<TopicId>, actor: Actor) -> Result<(), TopicError> {
+        self.check_actor(&name, actor)?;
         let groups = self.groups.clone();
         self.changing(move |topics| {
             let folders = topics.delete(&name, id, actor)?;
@@ -229,6 +230,7 @@ impl Broker {
         actor: Actor,
         validate_only: bool,
     ) -> Result<(), TopicError> {
+        self.check_actor(topic, actor)?;
         let topic = topic.to_owned();
         self.changing(move |topics| topics.grow(&topic, count, assignments.as_deref(), actor, validate_only)).await
     }
@@ -244,8 +246,10 @@ impl Broker {
         &self,
         topic: &str,
         wish: ConfigWish,
+        actor: Actor,
         validate_only: bool,
     ) -> Result<(), TopicError> {
+        self.check_actor(topic, actor)?;
         let topic = topic.to_owned();
         self.changing(move |topics| topics.alter_topic(&topic, &wish, validate_only)).await
     }
@@ -270,6 +274,24 @@ impl Broker {
         self.topics.describe_broker(runtime)
     }
 
+    /// Whether a topic is the node's own, so that clients cannot delete, trim, grow or configure it: it was made as
+    /// internal, or has a gate. The rule for all that clients can do to a topic besides producing to it.
+    pub fn refuse_clients_changes(&self, topic: &str) -> Result<(), MetadataError> {
+        match self.topic(topic) {
+            Some(found) if found.internal || self.gates.find(topic).is_some() => {
+                Err(MetadataError::InternalTopic(topic.to_owned()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_actor(&self, topic: &str, actor: Actor) -> Result<(), MetadataError> {
+        match actor {
+            Actor::Client => self.refuse_clients_changes(topic),
+            Actor::Node => Ok(()),
+        }
+    }
+
     async fn changing<Done: Send + 'static>(
         &self,
         change: impl FnOnce(&Topics) -> Result<Done, TopicError> + Send + 'static,
@@ -281,7 +303,7 @@ impl Broker {
         blocking(move || change(&topics)).await
     }
 
-    /// Puts a gate before a topic, which need not exist yet.
+    /// Puts a gate before a topic, which need not exist yet. It marks the topic as the node's own.
     pub fn set_gate(&self, topic: TopicName, gate: Gate) {
         self.gates.set(topic, gate);
     }
@@ -304,7 +326,20 @@ impl Broker {
         self.producer_ids.next(&self.topics).await
     }
 
-    /// Deletes the records below `to` (−1: all that are shown). Gives the log's new start, which is durable.
+    /// Deletes the records below `to` as [`Broker::delete_records`] does, if `actor` may.
+    pub async fn delete_records_as(
+        &self,
+        partition: &Arc<Partition>,
+        to: Offset,
+        actor: Actor,
+    ) -> Result<Offset, TrimError> {
+        let topic = partition.topic();
+        self.check_actor(topic, actor).map_err(|_| TrimError::InternalTopic { topic: topic.clone() })?;
+        self.delete_records(partition, to).await
+    }
+
+    /// Deletes the records below `to` (−1: all that are shown), for the node itself. Gives the log's new start, which
+    /// is durable.
     pub async fn delete_records(&self, partition: &Arc<Partition>, to: Offset) -> Result<Offset, TrimError> {
         let (partition, topics, checkpoints) = (partition.clone(), self.topics.clone(), self.checkpoints.clone());
         blocking(move || {

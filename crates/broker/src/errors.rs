@@ -202,6 +202,12 @@ pub enum TrimError {
         /// The offset after the last that was shown.
         visible_end: Offset,
     },
+    /// Only the node itself trims this topic.
+    #[error("the topic '{topic}' is the node's own: clients cannot change, trim or delete it")]
+    InternalTopic {
+        /// The topic.
+        topic: TopicName,
+    },
     /// The topic was deleted, or the node stops.
     #[error("the partition is closed")]
     Closed,

@@ -4,6 +4,9 @@
 //! never is in the log. Batches for a gated topic go through one after the other, from the question to
 //! the end of what admitting them set off: a gate decides on a state that does not change under it, and
 //! batches take effect in the order of the log.
+//!
+//! What has a gate is the node's own: clients produce to it, and change nothing else about it
+//! ([`Broker::refuse_clients_changes`](crate::Broker::refuse_clients_changes)).
 
 use std::collections::HashMap;
 use std::future::Future;

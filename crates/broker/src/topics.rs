@@ -28,10 +28,14 @@ use crate::configs::log_options;
 use crate::directory::{Directory, Entry};
 use crate::errors::TopicError;
 use crate::folders::{self, DELETE_SUFFIX, METADATA_TOPIC, STRAY_SUFFIX};
+use crate::groups::OFFSETS_TOPIC;
 use crate::metadata_log::MetadataLog;
 use crate::parallel;
 use crate::partition::{Partition, Surroundings};
 use crate::topic::Topic;
+
+/// Names that begin so are for internal topics alone.
+const NODES_PREFIX: &str = "__millpond_";
 
 /// A topic that is to be made. −1 partitions or replicas are the node's default.
 #[derive(Debug, Clone)]
@@ -111,7 +115,9 @@ impl Topics {
 
     /// Makes a topic; with `validate_only` says what it would be.
     pub(crate) fn create(&self, request: NewTopicRequest, validate_only: bool) -> Result<Arc<TopicImage>, TopicError> {
-        if request.name == METADATA_TOPIC {
+        // Made by a client before the node needs it, such a topic would be one that clients write and delete.
+        let is_nodes = request.name == OFFSETS_TOPIC || request.name.starts_with(NODES_PREFIX);
+        if request.name == METADATA_TOPIC || (is_nodes && !request.internal) {
             return Err(TopicError::Reserved(request.name));
         }
         let log = self.metadata_log.lock();
@@ -165,11 +171,15 @@ impl Topics {
         for partition in &entry.partitions {
             partition.delete();
         }
-        // A folder that keeps its name is renamed at the next start: it belongs to a topic known to be deleted.
+        // The topic is gone whatever happens to its folders. One that keeps its name is renamed at the next start: it
+        // belongs to a topic known to be deleted.
         let renamed = parallel::try_all(entry.partitions.iter().collect(), parallel::THREADS, |partition| {
-            folders::set_aside(&folders::partition(&self.data_dir, &partition.name()), DELETE_SUFFIX)
+            let aside = folders::set_aside(&folders::partition(&self.data_dir, &partition.name()), DELETE_SUFFIX);
+            let warn = |error| tracing::warn!(%error, "the folder of a deleted topic stays until the next start");
+            Ok::<_, std::convert::Infallible>(aside.map_err(warn).ok())
         });
-        renamed.map_err(|error| TopicError::Storage { reason: error.to_string() })
+        let Ok(renamed) = renamed;
+        Ok(renamed.into_iter().flatten().collect())
     }
 
     /// Gives a topic more partitions, up to `count`; with `validate_only` only says whether it could.

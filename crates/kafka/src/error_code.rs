@@ -160,6 +160,7 @@ impl From<&TrimError> for ErrorCode {
     fn from(error: &TrimError) -> ErrorCode {
         match error {
             TrimError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            TrimError::InternalTopic { .. } => ErrorCode::InvalidTopic,
             TrimError::Pinned { .. } | TrimError::Shown { .. } => ErrorCode::PolicyViolation,
             TrimError::Closed => ErrorCode::UnknownTopicOrPartition,
             TrimError::Log(_) | TrimError::Disk(_) => ErrorCode::KafkaStorage,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use millpond_broker::{Broker, ConfigWish, TopicError};
 use millpond_metadata::config::{ConfigEntry, ConfigSource};
-use millpond_metadata::{BrokerScope, MetadataError};
+use millpond_metadata::{Actor, BrokerScope, MetadataError};
 
 use crate::error_code::ErrorCode;
 use crate::node::NODE_ID;
@@ -75,9 +75,10 @@ impl Resource {
     /// Changes its configurations; all of the wish or nothing of it.
     pub(crate) async fn alter(&self, broker: &Broker, wish: ConfigWish, validate_only: bool) -> Result<(), Refusal> {
         match self {
-            Resource::Topic(name) => {
-                broker.alter_topic_configs(name, wish, validate_only).await.map_err(|error| refusal(&error))
-            }
+            Resource::Topic(name) => broker
+                .alter_topic_configs(name, wish, Actor::Client, validate_only)
+                .await
+                .map_err(|error| refusal(&error)),
             Resource::Broker(scope) => {
                 broker.alter_broker_configs(*scope, wish, validate_only).await.map_err(|error| refusal(&error))
             }

@@ -52,7 +52,7 @@ pub enum MetadataError {
     #[error("topics cannot be deleted here: delete.topic.enable is false")]
     TopicDeletionDisabled,
     /// The topic belongs to the node itself.
-    #[error("topic '{0}' is internal to the node and cannot be changed from outside")]
+    #[error("the topic '{0}' is the node's own: clients cannot change, trim or delete it")]
     InternalTopic(String),
     /// The topic belongs to a stream, which alone may change it.
     #[error("topic '{topic}' belongs to the stream '{stream}'; drop the stream first")]

@@ -165,6 +165,20 @@ async fn offsets_of_a_deleted_topic_do_not_haunt_the_next_of_its_name() {
 }
 
 #[tokio::test]
+async fn offsets_of_a_deleted_topic_are_forgotten_even_if_its_folder_cannot_be_renamed() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path());
+    create(&broker, "t", 2).await;
+    assert_eq!(commit(&broker, "g", "t", 5).await, None);
+    // What is not there cannot be renamed.
+    std::fs::remove_dir_all(dir.path().join("t-0")).unwrap();
+    broker.delete_topic("t", Actor::Client).await.unwrap();
+    assert!(!dir.path().join("t-1").exists(), "the other folder goes");
+    create(&broker, "t", 1).await;
+    assert_eq!(committed(&broker, "g", "t").await, -1);
+}
+
+#[tokio::test]
 async fn requests_to_a_node_that_stopped_are_refused_and_not_left_waiting() {
     let dir = tempfile::tempdir().unwrap();
     let broker: Arc<Broker> = open(dir.path());

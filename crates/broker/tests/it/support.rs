@@ -98,21 +98,27 @@ pub(crate) fn values(partition: &Partition) -> Vec<String> {
     }
 }
 
-/// A copy of a data folder, as another machine would find it after this one was killed.
+/// A copy of a data folder, as another machine would find it after this one was killed. What the node removes in the
+/// meantime may be in it or not, in whole or in part.
 pub(crate) fn copy(from: &Path) -> tempfile::TempDir {
-    fn copy_all(from: &Path, to: &Path) {
-        for entry in std::fs::read_dir(from).unwrap() {
-            let entry = entry.unwrap();
+    fn copy_all(from: &Path, to: &Path) -> std::io::Result<()> {
+        for entry in std::fs::read_dir(from)? {
+            let entry = entry?;
             let target = to.join(entry.file_name());
-            if entry.file_type().unwrap().is_dir() {
-                std::fs::create_dir(&target).unwrap();
-                copy_all(&entry.path(), &target);
+            let copied = if entry.file_type()?.is_dir() {
+                std::fs::create_dir(&target)?;
+                copy_all(&entry.path(), &target)
             } else {
-                std::fs::copy(entry.path(), target).unwrap();
+                std::fs::copy(entry.path(), target).map(drop)
+            };
+            match copied {
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                other => other?,
             }
         }
+        Ok(())
     }
     let to = tempfile::tempdir().unwrap();
-    copy_all(from, to.path());
+    copy_all(from, to.path()).unwrap();
     to
 }

@@ -110,8 +110,10 @@ async fn topics_are_made_only_as_the_settings_allow() {
     create(&broker, "t", -1).await;
     let error = broker.delete_topic("t", Actor::Client).await.unwrap_err();
     assert!(matches!(error, TopicError::Metadata(MetadataError::TopicDeletionDisabled)), "{error}");
-    let reserved = broker.create_topic(NewTopicRequest::new("__millpond_metadata"), false).await.unwrap_err();
-    assert!(matches!(reserved, TopicError::Reserved(_)), "{reserved}");
+    for name in ["__millpond_metadata", "__millpond_catalog", "__consumer_offsets"] {
+        let reserved = broker.create_topic(NewTopicRequest::new(name), false).await.unwrap_err();
+        assert!(matches!(reserved, TopicError::Reserved(_)), "{reserved}");
+    }
 }
 
 #[tokio::test]
@@ -145,21 +147,61 @@ async fn a_changed_configuration_holds_at_once_and_after_a_restart() {
             value: Some(value.to_owned()),
         }])
     };
-    broker.alter_topic_configs("t", limit("100"), true).await.unwrap();
+    broker.alter_topic_configs("t", limit("100"), Actor::Client, true).await.unwrap();
     produce(&broker, "t", &["x".repeat(200).as_str()]).await.unwrap();
-    broker.alter_topic_configs("t", limit("100"), false).await.unwrap();
+    broker.alter_topic_configs("t", limit("100"), Actor::Client, false).await.unwrap();
     for _ in 0..2 {
         let error = produce(&broker, "t", &["x".repeat(200).as_str()]).await.unwrap_err();
         assert!(matches!(error, ProduceError::TooLarge { bytes_max: 100, .. }), "{error}");
         let described = broker.describe_topic_configs("t").unwrap();
         let entry = described.iter().find(|entry| entry.name == "max.message.bytes").unwrap();
         assert_eq!(entry.value.as_deref(), Some("100"));
-        assert!(broker.alter_topic_configs("t", limit("minus one"), false).await.is_err());
+        assert!(broker.alter_topic_configs("t", limit("minus one"), Actor::Client, false).await.is_err());
     }
     drop(broker);
     let broker = open(dir.path());
     assert!(produce(&broker, "t", &["x".repeat(200).as_str()]).await.is_err());
-    broker.alter_topic_configs("t", ConfigWish::Replace(Vec::new()), false).await.unwrap();
+    broker.alter_topic_configs("t", ConfigWish::Replace(Vec::new()), Actor::Client, false).await.unwrap();
     produce(&broker, "t", &["x".repeat(200).as_str()]).await.unwrap();
     assert!(!broker.describe_broker_configs(&BTreeMap::new()).is_empty());
+}
+
+#[tokio::test]
+async fn the_nodes_own_topics_are_changed_by_the_node_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path());
+    let internal = NewTopicRequest { internal: true, ..NewTopicRequest::new("internal") };
+    broker.create_topic(internal, false).await.unwrap();
+    create(&broker, "gated", 1).await;
+    create(&broker, "free", 1).await;
+    let refuse_all = |_| -> millpond_broker::BoxFuture<'static, _> {
+        Box::pin(async { Err(millpond_broker::Refusal { message: "no".to_owned(), record_errors: Vec::new() }) })
+    };
+    broker.set_gate("gated".parse().unwrap(), std::sync::Arc::new(refuse_all));
+    let keep_nothing = || ConfigWish::Replace(vec![("retention.ms".to_owned(), Some("1".to_owned()))]);
+    for topic in ["internal", "gated"] {
+        let partition = broker.partition(topic, 0).unwrap();
+        let id = broker.topic(topic).unwrap().id;
+        let own = MetadataError::InternalTopic(topic.to_owned());
+        for refused in [
+            broker.delete_topic(topic, Actor::Client).await,
+            broker.delete_topic_by_id(id, Actor::Client).await,
+            broker.create_partitions(topic, 2, None, Actor::Client, false).await,
+            broker.alter_topic_configs(topic, keep_nothing(), Actor::Client, false).await,
+            broker.alter_topic_configs(topic, keep_nothing(), Actor::Client, true).await,
+        ] {
+            assert!(matches!(&refused, Err(TopicError::Metadata(error)) if *error == own), "{topic}: {refused:?}");
+        }
+        let trimmed = broker.delete_records_as(&partition, 0, Actor::Client).await.unwrap_err();
+        assert!(trimmed.to_string().contains(&format!("'{topic}' is the node's own")), "{trimmed}");
+
+        broker.delete_records_as(&partition, 0, Actor::Node).await.unwrap();
+        broker.delete_records(&partition, -1).await.unwrap();
+        broker.alter_topic_configs(topic, keep_nothing(), Actor::Node, false).await.unwrap();
+        broker.create_partitions(topic, 2, None, Actor::Node, false).await.unwrap();
+        broker.delete_topic(topic, Actor::Node).await.unwrap();
+    }
+    assert_eq!(broker.refuse_clients_changes("free"), Ok(()));
+    let unknown = broker.delete_topic("gated", Actor::Client).await.unwrap_err();
+    assert!(matches!(unknown, TopicError::Metadata(MetadataError::UnknownTopic(_))), "{unknown}");
 }

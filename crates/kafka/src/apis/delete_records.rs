@@ -6,6 +6,7 @@
 use kafka_protocol::messages::delete_records_request::DeleteRecordsPartition;
 use kafka_protocol::messages::delete_records_response::{DeleteRecordsPartitionResult, DeleteRecordsTopicResult};
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
+use millpond_metadata::Actor;
 
 use super::Api;
 use crate::call::Call;
@@ -41,5 +42,6 @@ async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteRecordsRespo
 async fn delete(call: &Call, topic: &str, asked: &DeleteRecordsPartition) -> Result<i64, ErrorCode> {
     let found = call.broker().partition(topic, asked.partition_index);
     let partition = found.ok_or(ErrorCode::UnknownTopicOrPartition)?;
-    call.broker().delete_records(&partition, asked.offset).await.map_err(|error| ErrorCode::from(&error))
+    let deleted = call.broker().delete_records_as(&partition, asked.offset, Actor::Client).await;
+    deleted.map_err(|error| ErrorCode::from(&error))
 }

@@ -14,6 +14,7 @@ use kafka_protocol::messages::{
     AlterConfigsRequest, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest, DeleteTopicsRequest,
     DescribeConfigsRequest, IncrementalAlterConfigsRequest, InitProducerIdRequest, TransactionalId,
 };
+use millpond_broker::{Admitted, BoxFuture, NewTopicRequest, Refusal};
 use uuid::Uuid;
 
 use crate::client::{Client, Node, batch, text, topic_name, versions_of};
@@ -303,4 +304,70 @@ fn records_are_deleted_below_an_offset() {
         let response = node.client().call(12, &fetch(12, "t", Uuid::nil(), end - 1));
         assert_eq!(response.responses[0].partitions[0].error_code, 1);
     }
+}
+
+/// The codes with which a client's wishes for `topic` are answered: to delete it by name and by id, to give it a
+/// partition, to change and to replace its configurations, to trim it. What has a message must name the topic in it.
+fn wishes_for(client: &mut Client, id: Uuid, topic: &str) -> [i16; 6] {
+    let by_name = DeleteTopicState::default().with_name(Some(topic_name(topic)));
+    let by_id = DeleteTopicState::default().with_name(None).with_topic_id(id);
+    let deleted = client.call(6, &DeleteTopicsRequest::default().with_topics(vec![by_name, by_id])).responses;
+    let more = CreatePartitionsTopic::default().with_name(topic_name(topic)).with_count(99).with_assignments(None);
+    let grown = client.call(3, &CreatePartitionsRequest::default().with_topics(vec![more])).results.remove(0);
+    let change = incremental::AlterableConfig::default().with_name(text("retention.ms")).with_value(Some(text("1")));
+    let resource = incremental::AlterConfigsResource::default()
+        .with_resource_type(2)
+        .with_resource_name(text(topic))
+        .with_configs(vec![change]);
+    let changed = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+    let changed = client.call(1, &changed).responses.remove(0);
+    let resource = AlterConfigsResource::default().with_resource_type(2).with_resource_name(text(topic));
+    let replaced = AlterConfigsRequest::default().with_resources(vec![resource]);
+    let replaced = client.call(2, &replaced).responses.remove(0);
+    let all = DeleteRecordsPartition::default().with_offset(-1);
+    let all = DeleteRecordsTopic::default().with_name(topic_name(topic)).with_partitions(vec![all]);
+    let trimmed = client.call(2, &DeleteRecordsRequest::default().with_topics(vec![all]));
+    for message in [
+        &deleted[0].error_message,
+        &deleted[1].error_message,
+        &grown.error_message,
+        &changed.error_message,
+        &replaced.error_message,
+    ] {
+        let message = message.as_deref().unwrap_or_default();
+        assert!(message.contains(&format!("'{topic}' is the node's own")), "{message}");
+    }
+    [
+        deleted[0].error_code,
+        deleted[1].error_code,
+        grown.error_code,
+        changed.error_code,
+        replaced.error_code,
+        trimmed.topics[0].partitions[0].error_code,
+    ]
+}
+
+#[test]
+fn clients_change_nothing_about_the_nodes_own_topics() {
+    let node = Node::start();
+    let mut client = node.client();
+    client.create_topic("gated", 1);
+    client.call(12, &produce(12, "gated", Uuid::nil(), 0, -1, batch(&["a statement"])));
+    let admit_all = |_| -> BoxFuture<'static, Result<Admitted, Refusal>> {
+        Box::pin(async { Ok(Admitted { on_appended: Box::new(|_| Box::pin(async {})) }) })
+    };
+    node.broker.set_gate("gated".parse().unwrap(), std::sync::Arc::new(admit_all));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    for name in ["__consumer_offsets", "__millpond_catalog", "_millpond_answers"] {
+        let internal = NewTopicRequest { internal: true, ..NewTopicRequest::new(name) };
+        runtime.block_on(node.broker.create_topic(internal, false)).unwrap();
+    }
+    for topic in ["gated", "__consumer_offsets", "__millpond_catalog", "_millpond_answers"] {
+        let before = node.broker.topic(topic).unwrap();
+        assert_eq!(wishes_for(&mut client, id_of(&node, topic), topic), [17; 6], "INVALID_TOPIC_EXCEPTION");
+        assert_eq!(node.broker.topic(topic).unwrap(), before);
+    }
+    assert_eq!(node.broker.partition("gated", 0).unwrap().log_start(), 0, "the statement is still there");
+    let response = client.call(12, &produce(12, "gated", Uuid::nil(), 0, -1, batch(&["another"])));
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0, "who may produce, still may");
 }
