@@ -150,7 +150,8 @@ impl PartitionLog {
     }
 
     /// Removes the files of segments whose deletion a clean-up at least `file.delete.delay.ms` ago has seen, so that who
-    /// was reading them can end. Returns how many files it removed.
+    /// was reading them can end. Returns how many files it removed, or the first failure; what could not be removed is
+    /// tried again at the next clean-up.
     pub fn purge_deleted(&self, now_ms: TimestampMs) -> Result<u64, LogError> {
         let delay_ms = self.options().file_delete_delay_ms;
         let due: Vec<DeletedFiles> = {
@@ -163,11 +164,23 @@ impl PartitionLog {
             due
         };
         let mut removed = 0;
-        for path in due.iter().flat_map(|files| &files.paths) {
-            millpond_disk::remove_file(path)?;
-            removed += 1;
+        let mut failure = None;
+        for mut files in due {
+            files.paths.retain(|path| match millpond_disk::remove_file(path) {
+                Ok(()) => {
+                    removed += 1;
+                    false
+                }
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    true
+                }
+            });
+            if !files.paths.is_empty() {
+                self.deleted.lock().push(files);
+            }
         }
-        Ok(removed)
+        failure.map_or(Ok(removed), |error| Err(error.into()))
     }
 }
 

@@ -86,6 +86,27 @@ fn files_of_deleted_segments_stay_for_the_delay_or_until_the_next_start() {
 }
 
 #[test]
+fn a_file_that_cannot_be_removed_keeps_no_other_and_is_tried_again() {
+    let scratch = Scratch::with(LogOptions { retention_bytes: 0, ..options() });
+    let log = filled(&scratch, 25);
+    log.enforce_retention(NOW, Offset::MAX).unwrap();
+    let deleted = || scratch.names().into_iter().filter(|name| name.ends_with(".deleted")).collect::<Vec<_>>();
+    log.purge_deleted(NOW).unwrap();
+    // A folder is not removed as a file is.
+    let first = deleted().into_iter().min().unwrap();
+    let path = log.dir().join(&first);
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    let error = log.purge_deleted(NOW + 1000).unwrap_err().to_string();
+    assert!(error.contains(&first), "{error}");
+    assert_eq!(deleted(), [first]);
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::write(&path, "").unwrap();
+    assert_eq!(log.purge_deleted(NOW + 1001).unwrap(), 1);
+    assert!(deleted().is_empty());
+}
+
+#[test]
 fn delete_records_moves_the_start_into_a_segment_and_over_restarts() {
     let scratch = Scratch::with(options());
     let log = filled(&scratch, 45);
