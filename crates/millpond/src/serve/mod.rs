@@ -3,7 +3,6 @@
 mod exposure;
 mod settings;
 
-use std::future::Future;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -175,11 +174,9 @@ impl Node {
 }
 
 /// Ready when the node is to stop.
-fn until(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> {
-    async move {
-        // A sender that is gone means the same.
-        let _ = stopped.wait_for(|stopped| *stopped).await;
-    }
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    let _ = stopped.wait_for(|stopped| *stopped).await;
 }
 
 /// The one line that scripts wait for.

@@ -43,7 +43,7 @@ impl<W: Write> Printer<W> {
                 self.write_csv(names)?;
             }
             Format::Table if self.follow => {
-                self.widths = self.columns.iter().map(|column| first_width(column)).collect();
+                self.widths = self.columns.iter().map(first_width).collect();
                 let names = self.columns.iter().map(|column| column.name.clone()).collect();
                 self.write_aligned(names)?;
             }

@@ -42,8 +42,13 @@ impl Planning {
         let too_long = || {
             StatementError::limit(format!("planning the statement takes longer than {} ms", self.time_max.as_millis()))
         };
+        let busy = || {
+            StatementError::limit("other statements keep all planners busy".to_owned())
+                .with_hint("try again in a moment")
+        };
+        let permit = tokio::time::timeout(self.time_max, self.permits.clone().acquire_owned());
+        let permit = permit.await.map_err(|_| busy())?.map_err(|_| stopping())?;
         let planned = async {
-            let permit = self.permits.clone().acquire_owned().await.map_err(|_| stopping())?;
             let (sender, receiver) = oneshot::channel();
             std::thread::Builder::new()
                 .name("planning".to_owned())

@@ -166,6 +166,12 @@ async fn launch_all(engine: &Arc<Engine>) {
 
 /// A crash in the middle of a DROP leaves topics without a stream.
 async fn delete_orphans(engine: &Arc<Engine>) {
+    // Only a catalog that is whole can tell that a stream was dropped.
+    let trimmed = engine.broker.partition(&engine.topics.catalog, 0).is_none_or(|catalog| catalog.log_start() > 0);
+    if trimmed {
+        tracing::error!("records of the catalog were deleted; topics whose stream is not in it are kept as they are");
+        return;
+    }
     let catalog = engine.catalog();
     let image = engine.broker.image();
     let orphans: Vec<String> = image

@@ -49,12 +49,14 @@ pub(crate) struct Pipeline {
     nodes: Vec<Node>,
     /// Per source, where its rows go; none if the plan does not use it.
     targets: Vec<Option<Target>>,
+    /// What the windows may hold.
+    state_bytes_max: usize,
 }
 
 impl Pipeline {
     /// Of a plan; an error says what the operators cannot do.
-    pub(crate) fn new(plan: &StreamPlan) -> Result<Pipeline, String> {
-        let mut pipeline = Pipeline { nodes: Vec::new(), targets: vec![None; plan.sources.len()] };
+    pub(crate) fn new(plan: &StreamPlan, state_bytes_max: usize) -> Result<Pipeline, String> {
+        let mut pipeline = Pipeline { nodes: Vec::new(), targets: vec![None; plan.sources.len()], state_bytes_max };
         let root = pipeline.build(&plan.root, &plan.sources)?;
         pipeline.connect(root, Target::Results)?;
         Ok(pipeline)
@@ -147,8 +149,12 @@ impl Pipeline {
                 Ok(())
             }
             NodeKind::WindowAssign(assign) => {
-                let assigned = window_assign::push(assign, chunk, effects)?;
-                self.push_to(target, assigned, effects, results)
+                for piece in window_assign::pieces(assign, &chunk) {
+                    let assigned = self.assign(place, piece, effects)?;
+                    self.push_to(target, assigned, effects, results)?;
+                    self.check_state()?;
+                }
+                Ok(())
             }
             NodeKind::WindowAggregate(aggregate) => aggregate.push(chunk, effects),
             NodeKind::Union(schema) => {
@@ -157,6 +163,27 @@ impl Pipeline {
                 self.push_to(target, chunk, effects, results)
             }
         }
+    }
+
+    fn assign(&self, place: usize, chunk: Chunk, effects: &mut Effects) -> Result<Chunk, QueryFailure> {
+        let NodeKind::WindowAssign(assign) = &self.nodes[place].kind else {
+            panic!("operator {place} does not assign windows");
+        };
+        window_assign::push(assign, chunk, effects)
+    }
+
+    /// One step's rows can fill many windows: what they hold is bounded while they are filled, not only after.
+    fn check_state(&self) -> Result<(), QueryFailure> {
+        let (needed, limit) = (self.state_bytes(), self.state_bytes_max);
+        if needed <= limit {
+            return Ok(());
+        }
+        Err(QueryFailure::Memory(format!(
+            "{} open windows of {} hold {needed} bytes, more than query_memory_bytes_max = {limit}. Shorter windows, fewer \
+             groups, or a watermark that comes sooner bound them",
+            self.open_windows(),
+            super::window_aggregate::OPERATOR,
+        )))
     }
 
     /// Closes what is due, from the sources up, so that what a window gives reaches the windows above it before they

@@ -28,15 +28,16 @@ pub(crate) struct Prepared {
     pub(crate) sink: Sink,
 }
 
-/// Makes the operators; an error says what they cannot do. `batch_bytes_max` is what a batch of the output may have.
-pub(crate) fn prepare(spec: &QuerySpec, batch_bytes_max: usize) -> Result<Prepared, RunError> {
+/// Makes the operators; an error says what they cannot do. `batch_bytes_max` is what a batch of the output may
+/// have, `state_bytes_max` what all windows may hold.
+pub(crate) fn prepare(spec: &QuerySpec, batch_bytes_max: usize, state_bytes_max: usize) -> Result<Prepared, RunError> {
     let plan = &spec.plan;
     let sources = plan.sources.iter().enumerate().map(|(index, source)| {
         Source::new(index, source.clone())
             .map_err(|reason| RunError::Plan(format!("source `{}`: {reason}", source.stream)))
     });
     let sources = sources.collect::<Result<_, _>>()?;
-    let pipeline = Pipeline::new(plan).map_err(RunError::Plan)?;
+    let pipeline = Pipeline::new(plan, state_bytes_max).map_err(RunError::Plan)?;
     let sink = Sink::new(plan.sink.clone(), Query::result_schema(spec), batch_bytes_max).map_err(RunError::Plan)?;
     Ok(Prepared { sources, pipeline, sink })
 }

@@ -105,7 +105,7 @@ impl Runner {
 
     fn prepare_launch(&self, spec: QuerySpec) -> Result<Running, RunError> {
         let sink = &spec.plan.sink;
-        let prepared = prepare(&spec, batch_bytes_max(&self.broker, &sink.topic))?;
+        let prepared = prepare(&spec, batch_bytes_max(&self.broker, &sink.topic), self.options.query_memory_bytes_max)?;
         let around = self.surroundings().map_err(|error| RunError::Internal(error.to_string()))?;
         let store = if prepared.pipeline.is_stateful() { Some(self.store()?) } else { None };
         let has_run = around.steps.queries().contains(&spec.id)

@@ -138,7 +138,7 @@ impl Running {
             Some(query) => query,
             none => {
                 let bytes_max = batch_bytes_max(&self.around.broker, &self.spec.plan.sink.topic);
-                let prepared = prepare(&self.spec, bytes_max)
+                let prepared = prepare(&self.spec, bytes_max, self.around.options.query_memory_bytes_max)
                     .map_err(|error| QueryFailure::Operator { operator: "the plan", reason: error.to_string() })?;
                 let recovered = recover(self.spec.clone(), self.around.clone(), prepared, self.store.as_ref())?;
                 none.insert(recovered)

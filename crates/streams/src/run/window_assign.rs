@@ -16,6 +16,25 @@ const OPERATOR: &str = "assigning windows";
 /// Event times beyond this (in the year 584,543 or so) are refused, so that no window's bound can overflow.
 const TIME_MS_MAX: TimestampMs = i64::MAX / 500;
 
+/// How large a piece may become when its rows are repeated for every window, in bytes; a single row may exceed it.
+const PIECE_BYTES_MAX: usize = 32 << 20;
+
+/// `chunk` in pieces that stay small when their rows are repeated.
+pub(crate) fn pieces(assign: &WindowAssign, chunk: &Chunk) -> Vec<Chunk> {
+    let row_bytes = chunk.batch.get_array_memory_size() / chunk.len().max(1) + 1;
+    let rows = (PIECE_BYTES_MAX / row_bytes / windows_per_row(assign.window)).max(1);
+    (0..chunk.len()).step_by(rows).map(|from| chunk.slice(from, rows.min(chunk.len() - from))).collect()
+}
+
+fn windows_per_row(window: Window) -> usize {
+    match window {
+        Window::Tumble { .. } => 1,
+        Window::Hop { size_ms, slide_ms } => {
+            usize::try_from(size_ms / slide_ms).expect("the planner refuses windows shorter than their slide")
+        }
+    }
+}
+
 /// The rows of `chunk`, once per window, with their windows.
 pub(crate) fn push(assign: &WindowAssign, chunk: Chunk, effects: &mut Effects) -> Result<Chunk, QueryFailure> {
     let chunk = without_bad_times(assign, chunk, effects)?;
@@ -23,7 +42,7 @@ pub(crate) fn push(assign: &WindowAssign, chunk: Chunk, effects: &mut Effects) -
         Window::Tumble { size_ms } => (size_ms, size_ms),
         Window::Hop { size_ms, slide_ms } => (size_ms, slide_ms),
     };
-    let per_row = usize::try_from(size_ms / slide_ms).expect("the planner refuses windows shorter than their slide");
+    let per_row = windows_per_row(assign.window);
     let chunk = if per_row == 1 { chunk } else { repeat(&chunk, per_row)? };
     let times = chunk.batch.column(assign.time_column).as_primitive::<TimestampMillisecondType>();
     let mut starts = Vec::with_capacity(times.len());

@@ -35,6 +35,8 @@ use crate::sql::translate::translate;
 const THREADS: usize = 2;
 /// Their stacks, in bytes: plans are trees.
 const STACK_BYTES: usize = 8 << 20;
+/// A reader that takes no batch for so long has its SELECT ended.
+const READER_IDLE_MAX: std::time::Duration = std::time::Duration::from_secs(60);
 /// How many batches wait for the reader of a result.
 const BATCHES_WAITING_MAX: usize = 4;
 
@@ -67,6 +69,7 @@ pub(crate) fn plan_select(
     let notes = Arc::new(SelectNotes::default());
     let ranges = Ranges::now(broker, &planned, &HashMap::new());
     let optimized = optimized(session, &planned, &ranges, &notes)?;
+    refuse_cross_joins(&optimized)?;
     let schema: SchemaRef = optimized.schema().inner().clone();
     Ok(PlannedSelect { planned, session: session.clone(), schema })
 }
@@ -127,6 +130,26 @@ fn optimized(
     let mut state = session.state.clone();
     state.mark_start_execution();
     state.optimize(&plan).map_err(told)
+}
+
+/// A join without a condition multiplies its inputs, in memory that DataFusion does not count where no column is
+/// asked for, and without a point at which it could be ended.
+fn refuse_cross_joins(plan: &LogicalPlan) -> SqlResult<()> {
+    let mut open = vec![plan];
+    while let Some(plan) = open.pop() {
+        if let LogicalPlan::Join(join) = plan
+            && join.on.is_empty()
+            && join.filter.is_none()
+        {
+            let one_row = |side: &LogicalPlan| side.max_rows().is_some_and(|rows| rows <= 1);
+            if !one_row(&join.left) && !one_row(&join.right) {
+                return Err(StatementError::unsupported("a join needs a condition that compares its two sides")
+                    .with_hint("write JOIN … ON a.x = b.y; CROSS JOIN is not supported"));
+            }
+        }
+        open.extend(plan.inputs());
+    }
+    Ok(())
 }
 
 /// Following gives each row once, so nothing may wait for the end of the input.
@@ -315,8 +338,13 @@ impl Run {
                 batch = batch.slice(0, self.rows_left);
             }
             self.rows_left -= batch.num_rows();
-            if batch.num_rows() > 0 && self.sender.send(Ok(batch)).await.is_err() {
-                return Ok(());
+            if batch.num_rows() > 0 {
+                let sent = tokio::time::timeout(READER_IDLE_MAX, self.sender.send(Ok(batch)));
+                match sent.await {
+                    Ok(Ok(())) => {}
+                    // The reader is gone, or as good as gone: it keeps others from reading.
+                    Ok(Err(_)) | Err(_) => return Ok(()),
+                }
             }
             if self.rows_left == 0 {
                 return Ok(());

@@ -4,6 +4,7 @@
 //! of a query; from that, [`stream_plan`] makes what the runtime executes for ever, and `select` what ends. Everything
 //! here is synchronous and knows no broker: what streams there are is asked through [`names::Streams`].
 
+mod bounds;
 mod case;
 mod context;
 pub(crate) mod definition;

@@ -32,6 +32,7 @@ pub(crate) struct PlannedQuery {
 
 /// Plans `query`. What DataFusion finds wrong only while optimizing is found by who optimizes the plan.
 pub(crate) fn plan_query(session: &Session, streams: &dyn Streams, query: &Query) -> SqlResult<PlannedQuery> {
+    super::bounds::check(query)?;
     let mut query = query.clone();
     let found = settle(&mut query, streams)?;
     let plan = plan_repairing(session, &found, &mut query)?;
