@@ -145,7 +145,7 @@ impl Connection {
             self.moved = Instant::now();
         }
         match self.watch_idle(context) {
-            Poll::Ready(()) => Err(Ended::Idle),
+            Poll::Ready(ended) => Err(ended),
             Poll::Pending => Ok(()),
         }
     }
@@ -182,6 +182,7 @@ impl Connection {
                 Next::Memory(len) => match self.memory(len, context) {
                     Poll::Ready(permit) => {
                         self.input.begin_large(permit);
+                        self.watch_stall();
                         moved = true;
                     }
                     Poll::Pending => return Ok(moved),
@@ -309,15 +310,30 @@ impl Connection {
         }
     }
 
-    /// Ready when nothing has moved for `connections.max.idle.ms`. A request that is being served is no idleness, an
-    /// answer that the client does not read is.
-    fn watch_idle(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    /// A large frame begins: has the clock fire in time to see that it does not go on.
+    fn watch_stall(&mut self) {
+        let due = tokio::time::Instant::now() + self.node.frame_stall_max;
+        if due < self.idle.deadline() {
+            self.idle.as_mut().reset(due);
+        }
+    }
+
+    /// Ready when nothing has moved for `connections.max.idle.ms`, or, with a large frame begun, for
+    /// [`FRAME_STALL_MAX`](crate::limits::FRAME_STALL_MAX). A request that is being served is no idleness, an answer
+    /// that the client does not read is.
+    fn watch_idle(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
         while self.idle.as_mut().poll(context).is_ready() {
             let now = Instant::now();
             let waits_for_us = !self.pending.is_empty() && self.out.is_empty();
-            let due = if waits_for_us { now } else { self.moved } + self.node.idle_max;
+            let begun = self.input.large_received();
+            let due = match begun {
+                Some(_) => self.moved + self.node.idle_max.min(self.node.frame_stall_max),
+                None if waits_for_us => now + self.node.idle_max,
+                None => self.moved + self.node.idle_max,
+            };
             if due <= now {
-                return Poll::Ready(());
+                let stalled = |position| Malformed { what: "a frame that does not go on", position }.into();
+                return Poll::Ready(begun.map_or(Ended::Idle, stalled));
             }
             self.idle.as_mut().reset(due.into());
         }
@@ -365,5 +381,33 @@ impl Pending {
         figures.response_bytes.inc_by((out.len() - before) as u64);
         figures.seconds.observe(self.started.elapsed().as_secs_f64());
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use millpond_broker::{Broker, BrokerOptions};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_large_frame_that_does_not_go_on_is_closed_and_gives_its_memory_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = Node::new(Broker::open(BrokerOptions::new(folder.path())).unwrap());
+        Arc::get_mut(&mut node).expect("nobody else has it yet").frame_stall_max = Duration::from_millis(50);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let endpoint = Arc::new(Endpoint { host: "127.0.0.1".to_owned(), port: 9092 });
+        let connection = Connection::new(stream, node.clone(), "127.0.0.1".to_owned(), endpoint);
+        client.write_all(&50_000_000i32.to_be_bytes()).await.unwrap();
+        client.write_all(&[0, 0, 0]).await.unwrap();
+        let ended = connection.await;
+        assert!(matches!(ended, Ended::Malformed(Malformed { what: "a frame that does not go on", .. })), "{ended}");
+        assert_eq!(node.request_memory.available_permits(), node.request_memory_bytes);
     }
 }

@@ -91,6 +91,15 @@ impl Input {
         self.large = Some((frame, len, permit));
     }
 
+    /// How many bytes have come of the large frame that is being received.
+    pub(crate) fn large_received(&self) -> Option<usize> {
+        self.large
+            .as_ref()
+            .map(|(frame, len, _)| (frame.len(), *len))
+            .filter(|(came, len)| came < len)
+            .map(|(came, _)| came)
+    }
+
     /// Where the next bytes go, and how many at most.
     pub(crate) fn space(&mut self) -> Limit<&mut BytesMut> {
         if let Some((frame, len, _)) = &mut self.large {

@@ -12,6 +12,9 @@ pub(crate) const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// From this size on a frame is read into a buffer of its own, so that its records are never copied.
 pub(crate) const LARGE_FRAME_BYTES: usize = 8 * 1024;
 
+/// How long a large frame may stay without its next byte: it holds memory for which others wait.
+pub(crate) const FRAME_STALL_MAX: Duration = Duration::from_secs(30);
+
 /// How many requests of one connection may wait for their answers (Produce requests; all others go one by one).
 pub(crate) const CONNECTION_REQUESTS_MAX: usize = 128;
 

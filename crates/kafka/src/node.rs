@@ -8,7 +8,7 @@ use tokio::sync::Semaphore;
 
 use crate::apis::fetch::Sessions;
 use crate::budget::Budget;
-use crate::limits::NODE_FETCH_BYTES_MAX;
+use crate::limits::{FRAME_STALL_MAX, NODE_FETCH_BYTES_MAX};
 use crate::metrics::Metrics;
 
 /// This node's id.
@@ -36,6 +36,8 @@ pub(crate) struct Node {
     pub(crate) request_bytes_max: usize,
     /// `connections.max.idle.ms`.
     pub(crate) idle_max: Duration,
+    /// How long a large frame may stay without its next byte.
+    pub(crate) frame_stall_max: Duration,
     /// `fetch.max.bytes`.
     pub(crate) fetch_bytes_max: usize,
     /// `queued.max.request.bytes`.
@@ -55,6 +57,7 @@ impl Node {
             sessions: Sessions::new(settings.fetch_sessions_max, metrics.clone()),
             request_bytes_max: settings.request_bytes_max,
             idle_max: u64::try_from(settings.connections_idle_ms_max).map_or(NEVER, Duration::from_millis),
+            frame_stall_max: FRAME_STALL_MAX,
             fetch_bytes_max: settings.fetch_bytes_max,
             request_memory_bytes,
             request_memory: Arc::new(Semaphore::new(request_memory_bytes)),
