@@ -142,7 +142,20 @@ impl Validator for Assistant {
 /// Whether a line is to be executed: nothing, a word of the prompt itself, or text that ends with a semicolon.
 pub(crate) fn is_whole(input: &str) -> bool {
     let text = input.trim();
-    text.is_empty() || text.ends_with(';') || super::prompt::Word::parse(text).is_some()
+    text.is_empty() || (text.ends_with(';') && !ends_in_quotes(text)) || super::prompt::Word::parse(text).is_some()
+}
+
+/// Whether the end of the text lies within a string or a quoted name. A doubled quote closes and opens again.
+fn ends_in_quotes(text: &str) -> bool {
+    let mut open = None;
+    for character in text.chars() {
+        match open {
+            Some(quote) if quote == character => open = None,
+            None if matches!(character, '\'' | '"' | '`') => open = Some(character),
+            _ => {}
+        }
+    }
+    open.is_some()
 }
 
 #[cfg(test)]
@@ -163,6 +176,7 @@ mod tests {
     #[test]
     fn statements_end_with_a_semicolon() {
         assert!(is_whole("SELECT 1;") && is_whole("") && is_whole("quit") && is_whole(" help "));
-        assert!(!is_whole("SELECT 1") && !is_whole("SELECT ';\n"));
+        assert!(is_whole("SELECT 'it''s';") && is_whole("SELECT \"a'b\";"));
+        assert!(!is_whole("SELECT 1") && !is_whole("SELECT ';\n") && !is_whole("SELECT `a;"));
     }
 }
