@@ -32,6 +32,12 @@ pub struct BrokerMetrics {
     pub syncs: Counter,
     /// How long those took, in seconds.
     pub sync_seconds: Histogram,
+    /// Writes of the journal, each followed by one fdatasync.
+    pub journal_writes: Counter,
+    /// Bytes of batches in them.
+    pub journal_bytes: Counter,
+    /// How long those took, in seconds.
+    pub journal_seconds: Histogram,
     /// Logs that take no more writes because a sync failed.
     pub logs_poisoned: Counter,
     /// Segments deleted by retention.
@@ -52,6 +58,9 @@ impl Default for BrokerMetrics {
             bytes_read: Counter::default(),
             syncs: Counter::default(),
             sync_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
+            journal_writes: Counter::default(),
+            journal_bytes: Counter::default(),
+            journal_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
             logs_poisoned: Counter::default(),
             segments_deleted: Counter::default(),
             metadata_changes: Counter::default(),
@@ -74,6 +83,8 @@ impl BrokerMetrics {
             ("log_appends_refused", "Batches that a log did not take", &self.appends_refused),
             ("log_bytes_read", "Bytes of record batches read from logs", &self.bytes_read),
             ("log_syncs", "Rounds of fdatasync of a log", &self.syncs),
+            ("journal_writes", "Writes of the journal, each followed by one fdatasync", &self.journal_writes),
+            ("journal_bytes", "Bytes of record batches written to the journal", &self.journal_bytes),
             ("log_poisoned", "Logs that take no more writes because a sync failed", &self.logs_poisoned),
             ("log_segments_deleted", "Segments deleted by retention", &self.segments_deleted),
             ("metadata_changes", "Changes of the metadata written down", &self.metadata_changes),
@@ -83,6 +94,8 @@ impl BrokerMetrics {
             registry.register(name, help, counter.clone());
         }
         registry.register("log_sync_seconds", "How long a round of fdatasync of a log took", self.sync_seconds.clone());
+        let help = "How long a write of the journal and its fdatasync took";
+        registry.register("journal_seconds", help, self.journal_seconds.clone());
     }
 }
 

@@ -1,11 +1,11 @@
 //! One partition: its log, what of it is shown, what of it is durable, and who waits for either.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicI64;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use millpond_log::{AppendError, Appended, FetchedBytes, PartitionLog, ReadError};
+use millpond_log::{AppendError, Appended, FetchedBytes, LogError, PartitionLog, ReadError};
 use millpond_records::BatchHeader;
 use millpond_types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId, TopicName, TopicPartition};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -15,11 +15,12 @@ use crate::durability::{Durability, Ended};
 use crate::errors::{FetchError, ProduceError, TrimError};
 use crate::metrics::BrokerMetrics;
 use crate::pins::Pins;
-use crate::sync::{DirtyMark, SyncQueue};
+use crate::sync::{DirtyMark, SharedJournal, SyncQueue};
 use crate::topic::Topic;
 use crate::visibility::Visibility;
 use crate::waiter::Waiter;
 
+mod durable;
 mod upkeep;
 
 /// Whether a partition may be used. Whoever changes it waits for the append that runs.
@@ -37,6 +38,7 @@ enum Life {
 pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) queue: Arc<SyncQueue>,
+    pub(crate) journal: Option<Arc<SharedJournal>>,
     pub(crate) metrics: Arc<BrokerMetrics>,
     pub(crate) leader_epoch: LeaderEpoch,
     /// Whether `acks=all` and what is shown wait for the sync (`millpond.sync.before.ack`).
@@ -47,8 +49,8 @@ pub(crate) struct Surroundings {
 ///
 /// Lives as long as somebody holds it; after its topic is deleted, everything answers so. Whatever touches the
 /// folder holds `life` while it does: when a deletion has the lock, nobody is left who could mistake the folder of a
-/// later topic of the same name for this one's. Locks, in the order in which they may be taken: `rounds`, `life`, then
-/// those inside the log, visibility and durability, of which no two are held at once.
+/// later topic of the same name for this one's. Locks, in the order in which they may be taken: `rounds`, `life`, `uncut`,
+/// the journal's, then those inside the log, visibility and durability, of which no two are held at once.
 #[derive(Debug)]
 pub struct Partition {
     topic: Arc<Topic>,
@@ -63,6 +65,10 @@ pub struct Partition {
     checkpointed_end: AtomicI64,
     /// Held during a sync, and during what must not meet one: cutting and closing the log.
     rounds: Mutex<()>,
+    /// Held during a round of the journal that has batches of this log, and (to write) while the log is cut.
+    uncut: RwLock<()>,
+    /// The last lap of the journal with an entry of this log; 0 if there was none since the start.
+    journaled_lap: AtomicU64,
     around: Surroundings,
 }
 
@@ -81,6 +87,8 @@ impl Partition {
             dirty: DirtyMark::default(),
             checkpointed_end: AtomicI64::new(end),
             rounds: Mutex::new(()),
+            uncut: RwLock::new(()),
+            journaled_lap: AtomicU64::new(0),
             log,
             around,
         }
@@ -324,7 +332,7 @@ impl Partition {
 
     /// Cuts off everything from `offset` on, of a held partition and above what it has shown: what a stream wrote
     /// in a step that was not committed.
-    pub fn truncate_to(&self, offset: Offset) -> Result<(), TrimError> {
+    pub fn truncate_to(self: &Arc<Self>, offset: Offset) -> Result<(), TrimError> {
         let _no_sync = self.rounds.lock();
         // The write lock keeps appends away.
         let life = self.life.write();
@@ -334,8 +342,19 @@ impl Partition {
         if !self.visibility.is_held() || offset < self.visibility.end() {
             return Err(TrimError::Shown { offset, visible_end: self.visibility.end() });
         }
+        let _no_round = self.uncut.write();
+        let journal = self.around.journal.as_ref().filter(|_| self.journaled_lap.load(Ordering::Acquire) != 0);
+        if journal.is_some() {
+            // What stays must not depend on the entries that the cut makes void.
+            self.log.sync_behind_journal()?;
+        }
         // The batch that holds the offset goes as a whole.
         let end = self.log.truncate_to(offset)?;
+        if let Some(Err(error)) = journal.map(|journal| journal.cut(self, end)) {
+            // After a crash the journal would bring back what was cut; nothing may come in its place.
+            self.poison(error.to_string());
+            return Err(LogError::Poisoned { reason: error.to_string() }.into());
+        }
         self.visibility.cut(end);
         self.durability.cut(end);
         Ok(())
@@ -385,11 +404,11 @@ mod tests {
         let broker = Broker::open(BrokerOptions::new(dir.path())).unwrap();
         broker.create_topic(NewTopicRequest::new("t"), false).await.unwrap();
         let partition = broker.partition("t", 0).unwrap();
-        let syncs = || broker.metrics().syncs.get();
+        let syncs = || broker.metrics().syncs.get() + broker.metrics().journal_writes.get();
         let before = syncs();
         let end = {
             // As long as a sync takes on the slowest of all disks.
-            let _sync_that_takes_long = partition.rounds.lock();
+            let _sync_that_takes_long = (partition.rounds.lock(), partition.uncut.write());
             for _ in 0..1000 {
                 let mut batch = BatchBuilder::new(BatchOptions::default());
                 batch.push(0, None, Some(b"value"), &[]);

@@ -2,14 +2,15 @@
 //!
 //! The order of a start: lock; `meta.properties`; the clean marker, which is deleted as soon as it is read, so that a
 //! crash while starting counts as one; the metadata's log; folders that no topic claims; all logs, several at
-//! once; then the threads. After a clean stop no segment is read. After any other end each log is verified
+//! once; what the journal has and they lack; then the threads. After a clean stop no segment is read. After any other end each log is verified
 //! from its recovery point, and what was verified is durable before it is served.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use millpond_disk::FolderLock;
+use millpond_log::journal::{self, Journal, JournalOptions};
 use millpond_log::{LogError, LogOptions, PartitionLog, Recovery, TailBudget, read_topic_id};
 use millpond_metadata::config::TopicConfig;
 use millpond_metadata::{Image, Settings, TopicImage};
@@ -31,6 +32,9 @@ use crate::partition::{Partition, Surroundings};
 use crate::sync::Syncer;
 use crate::topic::Topic;
 use crate::topics::Topics;
+
+/// The files that share `millpond.journal.bytes`: while one is written, the logs of those before are synced.
+const JOURNAL_FILES: usize = 4;
 
 /// There only after a clean stop (Kafka's name).
 const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
@@ -90,15 +94,19 @@ pub(crate) fn start(options: BrokerOptions) -> Result<Started, OpenError> {
     let replayed = metadata_log.replay(&properties.cluster_id).map_err(|error| opening.explain(error))?;
     opening.sort_out_folders(&replayed.image, &replayed.deleted)?;
 
-    let syncer = Syncer::start(opening.settings.sync_threads).map_err(OpenError::Thread)?;
+    let logs = opening.logs(&replayed.image)?;
+    let journal = opening.journal(&logs, properties.leader_epoch)?;
+    let metrics = Arc::new(BrokerMetrics::default());
+    let syncer = Syncer::start(opening.settings.sync_threads, journal, metrics.clone()).map_err(OpenError::Thread)?;
     let around = Surroundings {
         clock: opening.clock.clone(),
         queue: syncer.queue().clone(),
-        metrics: Arc::new(BrokerMetrics::default()),
+        journal: syncer.journal().cloned(),
+        metrics,
         leader_epoch: properties.leader_epoch,
         sync_before_ack: opening.settings.sync_before_ack,
     };
-    let directory = opening.partitions(&replayed.image, &around)?;
+    let directory = directory(logs, &around);
     let topics = Topics {
         data_dir: opening.data_dir,
         settings: opening.settings,
@@ -136,6 +144,29 @@ fn take_clean_marker(data_dir: &Path) -> Result<bool, OpenError> {
 /// Says that everything was closed: the last thing a clean stop does.
 pub(crate) fn leave_clean_marker(data_dir: &Path) -> Result<(), OpenError> {
     Ok(millpond_disk::replace_file(&data_dir.join(CLEAN_MARKER), br#"{"version":0,"brokerEpoch":-1}"#)?)
+}
+
+/// Gives the logs to their partitions.
+fn directory(logs: Vec<Opened>, around: &Surroundings) -> Directory {
+    let directory = Directory::default();
+    let mut logs = logs.into_iter().peekable();
+    let partition = |opened: Opened| Arc::new(Partition::new(opened.topic, opened.index, opened.log, around.clone()));
+    while let Some(first) = logs.next() {
+        let topic = first.topic.clone();
+        let mut partitions = vec![partition(first)];
+        while let Some(next) = logs.next_if(|next| Arc::ptr_eq(&next.topic, &topic)) {
+            partitions.push(partition(next));
+        }
+        directory.put(Entry { topic, partitions });
+    }
+    directory
+}
+
+/// A log that was opened, and whose it is.
+struct Opened {
+    topic: Arc<Topic>,
+    index: PartitionIndex,
+    log: PartitionLog,
 }
 
 /// What is needed while the logs are opened.
@@ -229,13 +260,13 @@ impl Opening {
     }
 
     /// Opens the logs of all topics, and makes those that a crash kept from being made.
-    fn partitions(&self, image: &Image, around: &Surroundings) -> Result<Directory, OpenError> {
+    fn logs(&self, image: &Image) -> Result<Vec<Opened>, OpenError> {
         let mut work: Vec<(Arc<Topic>, LogOptions, PartitionIndex)> = Vec::new();
         for topic in image.topics() {
             let (state, options) = self.topic(image, topic);
             work.extend((0..topic.partition_count).map(|index| (state.clone(), options.clone(), index)));
         }
-        let opened = parallel::try_all(work, self.settings.recovery_threads.max(1), |(topic, options, index)| {
+        parallel::try_all(work, self.settings.recovery_threads.max(1), |(topic, options, index)| {
             let partition = TopicPartition::new(topic.name().clone(), index);
             let dir = folders::partition(&self.data_dir, &partition);
             let log = match self.find(&dir)? {
@@ -245,19 +276,34 @@ impl Opening {
                     PartitionLog::create(&dir, topic.id(), options, self.tails.clone()).map_err(failed_at(&dir))?
                 }
             };
-            Ok::<_, OpenError>(Arc::new(Partition::new(topic, index, log, around.clone())))
-        })?;
-        let directory = Directory::default();
-        let mut opened = opened.into_iter().peekable();
-        while let Some(first) = opened.next() {
-            let topic = first.topic_state().clone();
-            let mut partitions = vec![first];
-            while let Some(next) = opened.next_if(|next| Arc::ptr_eq(next.topic_state(), &topic)) {
-                partitions.push(next);
+            Ok::<_, OpenError>(Opened { topic, index, log })
+        })
+    }
+
+    /// Puts back what the journal has and the logs lack, and opens the journal, if the node is to have one.
+    fn journal(&self, logs: &[Opened], leader_epoch: LeaderEpoch) -> Result<Option<Journal>, OpenError> {
+        if !self.clean {
+            let by_name: HashMap<(TopicId, PartitionIndex), &PartitionLog> =
+                logs.iter().map(|opened| ((opened.topic.id(), opened.index), &opened.log)).collect();
+            let find = |topic_id, index| by_name.get(&(topic_id, index)).copied();
+            let replayed =
+                journal::replay(&self.data_dir, find, self.clock.now_ms()).map_err(failed_at(&self.data_dir))?;
+            if replayed.bytes_restored > 0 {
+                let (bytes, logs) = (replayed.bytes_restored, replayed.logs_restored);
+                tracing::info!(bytes, logs, "put back from the journal what the logs had lost");
             }
-            directory.put(Entry { topic, partitions });
+            if !replayed.failures.is_empty() {
+                let kept = journal::keep_files(&self.data_dir, &leader_epoch.to_string())?;
+                tracing::error!(
+                    failures = replayed.failures.join("; "), journal = %kept.display(),
+                    "the journal holds acknowledged records whose logs were damaged before them; its files are kept"
+                );
+            }
         }
-        Ok(directory)
+        let files_max = if self.settings.has_journal() { JOURNAL_FILES } else { 0 };
+        let options = JournalOptions { file_bytes: self.settings.journal_bytes / JOURNAL_FILES as u64, files_max };
+        let journal = Journal::open(&self.data_dir, options)?;
+        Ok((files_max > 0).then_some(journal))
     }
 
     fn topic(&self, image: &Image, topic: &TopicImage) -> (Arc<Topic>, LogOptions) {

@@ -38,7 +38,11 @@ impl File {
         File::with_options(path, "open", fs::OpenOptions::new().read(true))
     }
 
-    fn with_options(path: &Path, operation: &'static str, options: &fs::OpenOptions) -> Result<File, DiskError> {
+    pub(crate) fn with_options(
+        path: &Path,
+        operation: &'static str,
+        options: &fs::OpenOptions,
+    ) -> Result<File, DiskError> {
         let inner = options.open(path).map_err(|e| DiskError::new(operation, path, e))?;
         Ok(File { inner, path: path.to_owned() })
     }

@@ -16,11 +16,13 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
+mod block_file;
 mod error;
 mod file;
 mod folder;
 mod lock;
 
+pub use block_file::{BLOCK_BYTES, BlockBuffer, BlockFile};
 pub use error::DiskError;
 pub use file::File;
 pub use folder::{

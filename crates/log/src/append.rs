@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use millpond_disk::{DiskError, File};
 use millpond_records::{BatchHeader, HEADER_LEN, crc32c, stamp};
 use millpond_types::{LeaderEpoch, Offset, TimestampMs};
@@ -76,42 +76,94 @@ impl PartitionLog {
             return Ok(self.appended(base_offset, last_offset, true));
         }
 
-        writer.read_segment_start()?;
-        let last_offset = writer.next_offset + i64::from(header.last_offset_delta);
-        if writer.must_roll(&options, &header, last_offset, now_ms) {
-            self.roll(&mut writer, &options).map_err(|error| match error {
-                LogError::Disk(error) => AppendError::Disk(error),
-                other => AppendError::Poisoned { reason: other.to_string() },
-            })?;
-        }
-
         let base_offset = writer.next_offset;
         stamp(&mut batch, base_offset, leader_epoch);
         header.base_offset = base_offset;
         header.leader_epoch = leader_epoch;
         let batch = batch.freeze();
+        self.write(&mut writer, &header, &batch, &options, now_ms)?;
+        writer.fresh.push(&batch, options.journal_bytes_max);
+        self.show(&header, batch, &options);
+        Ok(self.appended(base_offset, header.last_offset(), false))
+    }
+
+    /// Writes a stamped batch to the log's end, in a new segment if it is time for one.
+    fn write(
+        &self,
+        writer: &mut Writer,
+        header: &BatchHeader,
+        batch: &Bytes,
+        options: &LogOptions,
+        now_ms: TimestampMs,
+    ) -> Result<(), AppendError> {
+        writer.read_segment_start()?;
+        if writer.must_roll(options, header, now_ms) {
+            self.roll(writer, options).map_err(|error| match error {
+                LogError::Disk(error) => AppendError::Disk(error),
+                other => AppendError::Poisoned { reason: other.to_string() },
+            })?;
+        }
         let position = writer.position;
-        self.or_poison(writer.file.write_all_at(&batch, position))?;
+        self.or_poison(writer.file.write_all_at(batch, position))?;
 
         // From here on nothing fails.
         let latest_epoch = self.epochs.read().latest();
-        if latest_epoch != Some(leader_epoch) && self.epochs.write().assign(leader_epoch, base_offset) {
+        if latest_epoch != Some(header.leader_epoch)
+            && self.epochs.write().assign(header.leader_epoch, header.base_offset)
+        {
             writer.epochs_dirty = true;
         }
         if header.has_producer() {
-            writer.producers.note(&header, now_ms);
+            writer.producers.note(header, now_ms);
         }
         if writer.started.first_append_ms.is_none() {
             writer.started.first_append_ms = Some(now_ms);
             writer.started.first_timestamp = (header.max_timestamp >= 0).then_some(header.max_timestamp);
         }
-        writer.position += len as u64;
-        writer.next_offset = last_offset + 1;
-        writer.active.grow(&header, position);
-        self.tail.push(base_offset, last_offset + 1, batch, options.tail_bytes_max);
+        writer.position += batch.len() as u64;
+        writer.next_offset = header.next_offset();
+        writer.active.grow(header, position);
+        Ok(())
+    }
+
+    /// Lets readers see a batch that was written.
+    fn show(&self, header: &BatchHeader, batch: Bytes, options: &LogOptions) {
+        self.tail.push(header.base_offset, header.next_offset(), batch, options.tail_bytes_max);
         // Last: who sees the new end finds the batch in the tail or in the file.
-        self.log_end.store(last_offset + 1, Ordering::Release);
-        Ok(self.appended(base_offset, last_offset, false))
+        self.log_end.store(header.next_offset(), Ordering::Release);
+    }
+
+    /// Appends those of the `batches`, which lie as this log had them before a crash, that it lacks. They are durable after
+    /// the next [`PartitionLog::sync`]. Returns their bytes. [`LogError::Damaged`] if batches before them are missing, too.
+    pub fn restore(&self, batches: &[u8], now_ms: TimestampMs) -> Result<u64, LogError> {
+        let options = self.options();
+        let mut writer = self.writer.lock();
+        self.check_poison()?;
+        let damaged = |what: String| LogError::Damaged { path: self.dir.clone(), what };
+        let mut restored = 0;
+        for batch in millpond_records::batches(batches) {
+            let batch = batch.map_err(|error| damaged(format!("no batch in the journal: {error}")))?;
+            let (header, next_offset) = (batch.header, writer.next_offset);
+            if header.next_offset() <= next_offset {
+                continue;
+            }
+            if header.base_offset != next_offset {
+                return Err(damaged(format!(
+                    "the log ends at {next_offset}, and the journal goes on at {}",
+                    header.base_offset
+                )));
+            }
+            let bytes = Bytes::copy_from_slice(batch.bytes);
+            self.write(&mut writer, &header, &bytes, &options, now_ms).map_err(|error| match error {
+                AppendError::Disk(error) => LogError::Disk(error),
+                other => LogError::Poisoned { reason: other.to_string() },
+            })?;
+            restored += bytes.len() as u64;
+            self.show(&header, bytes, &options);
+        }
+        let end = writer.next_offset;
+        writer.fresh.restart(end);
+        Ok(restored)
     }
 
     /// Where a batch with this header is already, if its idempotent producer sent it before. For who must know before
@@ -198,7 +250,7 @@ impl Writer {
 
     /// Whether a batch goes to a new segment: by size, by time, because an index is full, or because the batch's
     /// offsets are too far from the segment's first (Kafka's rules).
-    fn must_roll(&self, options: &LogOptions, batch: &BatchHeader, last_offset: Offset, now_ms: TimestampMs) -> bool {
+    fn must_roll(&self, options: &LogOptions, batch: &BatchHeader, now_ms: TimestampMs) -> bool {
         if self.position == 0 {
             return false;
         }
@@ -209,7 +261,7 @@ impl Writer {
         };
         self.position + batch.size() as u64 > segment_bytes
             || waited > options.segment_ms.saturating_sub(self.jitter(options))
-            || last_offset - self.active.base_offset() > i64::from(i32::MAX)
+            || batch.last_offset() - self.active.base_offset() > i64::from(i32::MAX)
             || self.active.is_index_full(options.index_bytes_max)
     }
 

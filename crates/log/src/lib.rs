@@ -5,7 +5,7 @@
 //! an argument), and it starts no threads: the broker decides when to sync and when to clean up.
 //!
 //! Start with [`PartitionLog`], its `append` in append.rs and `read` in read.rs; open.rs and recovery.rs tell
-//! what a start does.
+//! what a start does. The [`journal`] makes small appends to many logs durable with one write.
 //!
 //! # The folder, in Kafka's own format
 //!
@@ -28,12 +28,14 @@
 //!
 //! - Batches lie one after the other, in the files and in the tail, their offsets growing without overlap.
 //! - `log_start ≤ durable_end ≤ log_end`; a batch below `log_end` is whole in its file.
-//! - `durable_end` moves only after every segment below it, its name and the leader epochs were synced.
+//! - `synced_end` moves only after every segment below it, its name and the leader epochs were synced; `durable_end` moves
+//!   with it, or after the batches below it were written to the node's [`journal`].
 //! - After a failed write or sync nothing is appended or synced again, and the reason is in every answer.
 //! - Locks are taken in the order: sync round, writer, segments, one segment, tail. No reader takes the first two.
 //!
 //! # Bounds
 //!
+//! [`LogOptions::journal_bytes_max`] a log for batches that wait for the journal,
 //! [`LogOptions::tail_bytes_max`] a log and [`TailBudget`] a node for the tail, [`PRODUCERS_MAX`] producers a log,
 //! [`OPEN_SEGMENTS_MAX`] open files of rolled segments a log, [`UNSYNCED_SEGMENTS_MAX`] rolled segments that wait for a
 //! sync, [`DECOMPRESSED_BYTES_MAX`] for a batch that a time is looked for in.
@@ -44,7 +46,9 @@ mod append;
 pub mod checkpoint;
 mod epochs;
 mod error;
+mod fresh;
 mod index;
+pub mod journal;
 mod log;
 mod names;
 mod open;
@@ -65,6 +69,7 @@ mod truncate;
 
 pub use append::{Appended, UNSYNCED_SEGMENTS_MAX};
 pub use error::{AppendError, LogError, ReadError};
+pub use fresh::FreshBatches;
 pub use log::{PartitionLog, SegmentInfo};
 pub use open::{Recovered, Recovery};
 pub use open_files::OPEN_SEGMENTS_MAX;

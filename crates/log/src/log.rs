@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::append::Unsynced;
 use crate::epochs::LeaderEpochs;
+use crate::fresh::Fresh;
 use crate::open_files::OpenFiles;
 use crate::producers::Producers;
 use crate::retention::DeletedFiles;
@@ -36,6 +37,8 @@ pub struct PartitionLog {
     pub(crate) log_start: AtomicI64,
     pub(crate) log_end: AtomicI64,
     pub(crate) durable_end: AtomicI64,
+    /// Like the durable end, but by the log's own files alone.
+    pub(crate) synced_end: AtomicI64,
     /// Why nothing may be appended any more.
     pub(crate) poison: OnceLock<String>,
 }
@@ -49,6 +52,7 @@ pub(crate) struct Writer {
     pub(crate) position: u64,
     pub(crate) next_offset: Offset,
     pub(crate) producers: Producers,
+    pub(crate) fresh: Fresh,
     pub(crate) started: SegmentStart,
     /// Rolled segments whose bytes were not synced yet, oldest first.
     pub(crate) unsynced: Vec<Unsynced>,
@@ -132,6 +136,7 @@ impl PartitionLog {
             file: parts.file,
             next_offset: parts.log_end,
             producers: parts.producers,
+            fresh: Fresh::new(parts.log_end),
             started: parts.started,
             unsynced: Vec::new(),
             folder_dirty: false,
@@ -152,6 +157,7 @@ impl PartitionLog {
             log_start: AtomicI64::new(parts.log_start),
             log_end: AtomicI64::new(parts.log_end),
             durable_end: AtomicI64::new(parts.log_end),
+            synced_end: AtomicI64::new(parts.log_end),
             poison: OnceLock::new(),
         }
     }
@@ -181,10 +187,10 @@ impl PartitionLog {
         self.durable_end.load(Ordering::Acquire)
     }
 
-    /// What a checkpoint may say of this log: everything below is sound, as verified or synced. It is the durable end;
+    /// What a checkpoint may say of this log: everything below is sound in its own files, as verified or synced.
     /// [`PartitionLog::checkpoint`] does more, so that the next start after a crash reads less.
     pub fn recovery_point(&self) -> Offset {
-        self.durable_end_offset()
+        self.synced_end.load(Ordering::Acquire)
     }
 
     /// Bytes of all segments' `.log` files.

@@ -24,6 +24,8 @@ pub struct LogOptions {
     /// Bytes of the newest batches that are kept in memory for readers, at most; the node's bound is the
     /// [`TailBudget`](crate::TailBudget).
     pub tail_bytes_max: usize,
+    /// Bytes of batches that are kept until the journal takes them, at most; with more, a sync is needed. 0: there is no journal.
+    pub journal_bytes_max: usize,
     /// A producer that has not written for so long is forgotten (`producer.id.expiration.ms`).
     pub producer_id_expiration_ms: i64,
 }
@@ -41,6 +43,7 @@ impl Default for LogOptions {
             file_delete_delay_ms: 60_000,
             preallocate: false,
             tail_bytes_max: 4 << 20,
+            journal_bytes_max: 0,
             producer_id_expiration_ms: 24 * 60 * 60 * 1000,
         }
     }

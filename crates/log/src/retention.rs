@@ -26,7 +26,8 @@ impl PartitionLog {
         let options = self.options();
         self.check_poison()?;
         let round = self.round.lock();
-        let floor = floor.min(self.durable_end_offset());
+        // Not what only the journal has: after a crash the log goes on from its own files' end.
+        let floor = floor.min(self.recovery_point());
         let mut surplus_bytes = match options.retention_bytes {
             bytes if bytes >= 0 => self.size_bytes().saturating_sub(bytes as u64),
             _ => 0,
@@ -78,6 +79,10 @@ impl PartitionLog {
             return Err(LogError::OutOfRange { offset: to, log_start, log_end });
         }
         self.check_poison()?;
+        if to > self.recovery_point() {
+            // The new start must not lie beyond what a crash leaves in the files.
+            self.sync_behind_journal()?;
+        }
         let round = self.round.lock();
         self.log_start.fetch_max(to, Ordering::AcqRel);
         let below = {

@@ -8,23 +8,43 @@ use crate::log::Writer;
 use crate::{LogError, PartitionLog, names, snapshot};
 
 impl PartitionLog {
-    /// Makes everything durable that was appended before the call, and returns the new durable end. Appends go on
-    /// meanwhile. Callers at the same time wait for each other, and one round serves all that came before it.
+    /// Makes everything durable that was appended before the call, in the log's own files, and returns the new durable end.
+    /// Appends go on meanwhile. Callers at the same time wait for each other, and one round serves all that came before it.
+    ///
+    /// What it covers is not given to the journal any more; [`PartitionLog::sync_behind_journal`] leaves that as it is.
     ///
     /// The first failure poisons the log for good: after a failed fsync the page cache may have dropped the bytes, and
     /// another fsync would lie.
     pub fn sync(&self) -> Result<Offset, LogError> {
         let wanted = self.log_end_offset();
-        let round = self.round.lock();
+        let _round = self.round.lock();
         self.check_poison()?;
-        let durable = self.durable_end_offset();
+        let synced = self.recovery_point();
         // Another round, while this call waited, has covered all that it came for.
-        if durable >= wanted && !self.has_news() {
-            return Ok(durable);
+        if synced >= wanted && !self.has_news() {
+            self.restart_fresh(synced);
+            return Ok(synced);
         }
-        let end = self.or_poison(self.sync_round())?;
-        drop(round);
-        Ok(end)
+        self.restart_fresh(Offset::MAX);
+        self.or_poison(self.sync_round())
+    }
+
+    /// Nothing below `end` waits for the journal: if nothing came since, what comes next does.
+    fn restart_fresh(&self, end: Offset) {
+        let mut writer = self.writer.lock();
+        let next_offset = writer.next_offset;
+        if next_offset <= end {
+            writer.fresh.restart(next_offset);
+        }
+    }
+
+    /// The same for batches that the journal has made durable, or is about to: they are synced at leisure, while the
+    /// journal goes on to take what is appended.
+    pub fn sync_behind_journal(&self) -> Result<(), LogError> {
+        let _round = self.round.lock();
+        self.check_poison()?;
+        self.or_poison(self.sync_round())?;
+        Ok(())
     }
 
     /// Whether something beside batches waits for a sync: a new segment's name, for one.
@@ -47,7 +67,7 @@ impl PartitionLog {
         for rolled in &unsynced {
             rolled.finish(&self.dir)?;
         }
-        if end > self.durable_end_offset() {
+        if end > self.recovery_point() {
             file.sync_data()?;
         }
         if folder_dirty {
@@ -56,6 +76,7 @@ impl PartitionLog {
         if let Some(epochs) = epochs {
             epochs.write(&self.dir)?;
         }
+        self.synced_end.fetch_max(end, Ordering::AcqRel);
         self.durable_end.fetch_max(end, Ordering::AcqRel);
         Ok(end)
     }

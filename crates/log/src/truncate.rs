@@ -44,6 +44,7 @@ impl PartitionLog {
         // Readers find the new end before the bytes go.
         self.log_end.store(end, Ordering::Release);
         self.durable_end.fetch_min(end, Ordering::AcqRel);
+        self.synced_end.fetch_min(end, Ordering::AcqRel);
         self.log_start.fetch_min(end, Ordering::AcqRel);
         self.tail.truncate_to(end);
         self.open_files.forget_places();
@@ -89,6 +90,7 @@ impl PartitionLog {
         writer.file = file;
         writer.position = position;
         writer.next_offset = end;
+        writer.fresh.restart(end);
         Ok(end)
     }
 }

@@ -71,6 +71,8 @@ pub struct Settings {
     pub sync_before_ack: bool,
     /// `millpond.sync.threads`
     pub sync_threads: usize,
+    /// `millpond.journal.bytes`; 0: there is no journal.
+    pub journal_bytes: u64,
     /// `millpond.tail.bytes.max`: of all partitions together.
     pub tail_bytes_max: usize,
     /// `millpond.partition.tail.bytes.max`
@@ -127,6 +129,11 @@ impl Default for Settings {
 }
 
 impl Settings {
+    /// Whether small writes become durable by way of the journal.
+    pub fn has_journal(&self) -> bool {
+        self.sync_before_ack && self.journal_bytes > 0
+    }
+
     /// Checks the pairs by the table of broker configurations. Of a name that comes twice, the later value holds, so
     /// that the command line's can follow the file's.
     pub fn from_pairs(pairs: &[(String, String)]) -> Result<Settings, SettingsError> {
@@ -209,6 +216,7 @@ impl Settings {
             offset_metadata_bytes_max: size("offset.metadata.max.bytes"),
             sync_before_ack: boolean("millpond.sync.before.ack"),
             sync_threads: size("millpond.sync.threads"),
+            journal_bytes: long("millpond.journal.bytes").max(0) as u64,
             tail_bytes_max: size("millpond.tail.bytes.max"),
             partition_tail_bytes_max: size("millpond.partition.tail.bytes.max"),
             partitions_max: long("millpond.partitions.max").max(0) as u64,

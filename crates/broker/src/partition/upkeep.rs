@@ -25,42 +25,6 @@ impl Partition {
         Ok(log_start)
     }
 
-    /// One sync of everything appended before it, and the news of it to all who wait. Called by the sync threads.
-    pub(crate) fn sync_round(&self) {
-        let _alone = self.rounds.lock();
-        // Only now: what was appended while this waited for its turn is covered by this round.
-        self.dirty.begin();
-        let Some(_life) = self.open() else { return };
-        self.around.metrics.syncs.inc();
-        let started = std::time::Instant::now();
-        // A panic in the log leaves it in an unknown state, which is what a failed sync does, too.
-        let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.log.sync()));
-        match outcome {
-            Ok(Ok(durable_end)) => {
-                self.around.metrics.sync_seconds.observe(started.elapsed().as_secs_f64());
-                self.safe_up_to(durable_end);
-            }
-            Ok(Err(LogError::Poisoned { reason })) => self.poison(reason),
-            Ok(Err(error)) => self.poison(error.to_string()),
-            Err(_) => self.poison("the sync ended in a panic, see the node's log".to_owned()),
-        }
-    }
-
-    /// Everything below `end` may be answered for, and shown.
-    pub(super) fn safe_up_to(&self, end: Offset) {
-        // Shown first: who produced and was answered finds the records.
-        self.visibility.ready(end);
-        self.durability.moved_to(end);
-    }
-
-    /// A write or a sync failed: nothing more is appended, and nothing more becomes durable.
-    pub(super) fn poison(&self, reason: String) {
-        if self.durability.end(Ended::Poisoned(reason.clone())) {
-            self.around.metrics.logs_poisoned.inc();
-            tracing::error!(partition = %self.name(), reason, "the disk failed; this partition accepts no more writes");
-        }
-    }
-
     /// The topic is gone: whoever waits is woken, and everything answers so from now on.
     pub(crate) fn delete(&self) {
         *self.life.write() = Life::Deleted;

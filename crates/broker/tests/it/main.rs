@@ -2,6 +2,7 @@
 
 mod gates;
 mod groups;
+mod journal;
 mod killed;
 mod retention;
 mod start;

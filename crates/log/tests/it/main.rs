@@ -4,6 +4,7 @@ mod concurrency;
 mod crash;
 mod files;
 mod idempotence;
+mod journal;
 mod model;
 mod reading;
 mod retention;

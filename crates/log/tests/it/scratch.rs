@@ -144,7 +144,7 @@ pub(crate) fn flip_bit(path: &Path, position: usize, bit: usize) {
 
 /// A new folder, in memory where the system has such a place: a crash is a copy of the files here and not a power cut,
 /// so that thousands of syncs to a real disk would cost minutes and tell nothing.
-fn folder() -> tempfile::TempDir {
+pub(crate) fn folder() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     if memory.is_dir() { tempfile::tempdir_in(memory).unwrap() } else { tempfile::tempdir().unwrap() }
 }

@@ -246,6 +246,14 @@ static OWN: &[ConfigDefinition] = &[
         "How many threads sync logs to disk, so that partitions are synced in parallel.",
     ),
     define(
+        "millpond.journal.bytes",
+        ConfigKind::Long,
+        "134217728",
+        Valid::AtLeast(0),
+        "How many bytes of the disk the journal may take, through which small writes to many partitions become durable \
+         together. With 0 there is none, and every partition is synced by itself.",
+    ),
+    define(
         "millpond.tail.bytes.max",
         ConfigKind::Long,
         "67108864",

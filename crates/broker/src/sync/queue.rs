@@ -1,15 +1,9 @@
-//! Group commit: one fdatasync of a log at a time, covering everything appended before it began.
-//!
-//! An append marks its partition dirty; a few threads take dirty partitions from a queue and sync them,
-//! different partitions in parallel. What is appended to a partition while its sync runs marks it again
-//! and is covered by the next round: so the busier a partition, the more appends share one sync. The
-//! queue holds a partition at most once, so it is bounded by their number. With nothing dirty, the
-//! threads sleep without a timeout.
+//! The dirty partitions, and the threads that sync them one by one.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::thread::JoinHandle;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -20,7 +14,7 @@ use crate::partition::Partition;
 pub(crate) struct DirtyMark(AtomicU8);
 
 const CLEAN: u8 = 0;
-/// In the queue: the coming round covers whatever is appended until it begins.
+/// In a queue: the coming round covers whatever is appended until it begins.
 const QUEUED: u8 = 1;
 /// A round runs, and nothing was appended since it began.
 const SYNCING: u8 = 2;
@@ -50,37 +44,57 @@ impl DirtyMark {
     }
 }
 
-/// The dirty partitions. The threads take from it, all partitions put themselves into it.
+/// Dirty partitions on their way to whoever syncs them.
 #[derive(Debug, Default)]
 pub(crate) struct SyncQueue {
     state: Mutex<Dirty>,
     changed: Condvar,
+    /// Counts the appends that asked.
+    requests: AtomicU64,
 }
 
 #[derive(Debug, Default)]
 struct Dirty {
     partitions: VecDeque<Arc<Partition>>,
+    /// Whoever takes from the queue sleeps for a set time and need not be woken.
+    paused: bool,
     stopping: bool,
 }
 
 impl SyncQueue {
     /// Sees to it that everything appended to `partition` before this call is synced soon.
     pub(crate) fn request(&self, partition: &Arc<Partition>) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         if partition.dirty_mark().mark() {
             self.push(partition.clone());
         }
     }
 
-    fn push(&self, partition: Arc<Partition>) {
+    /// How many appends have asked so far.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn push(&self, partition: Arc<Partition>) {
         let mut dirty = self.state.lock();
         if !dirty.stopping {
             dirty.partitions.push_back(partition);
+            let wake = !dirty.paused;
             drop(dirty);
-            self.changed.notify_one();
+            if wake {
+                self.changed.notify_one();
+            }
         }
     }
 
-    /// The next dirty partition; none when the threads shall end.
+    /// The round of `partition` is over: queues it again if something was appended meanwhile.
+    pub(super) fn finished(&self, partition: &Arc<Partition>) {
+        if partition.dirty_mark().finish() {
+            self.push(partition.clone());
+        }
+    }
+
+    /// The next dirty partition; none when the thread shall end.
     fn next(&self) -> Option<Arc<Partition>> {
         let mut dirty = self.state.lock();
         loop {
@@ -94,56 +108,48 @@ impl SyncQueue {
         }
     }
 
-    fn work(&self) {
-        while let Some(partition) = self.next() {
-            partition.sync_round();
-            if partition.dirty_mark().finish() {
-                self.push(partition);
-            }
+    /// Waits until there is a dirty partition. Says whether to go on.
+    pub(super) fn wait(&self) -> bool {
+        let mut dirty = self.state.lock();
+        while !dirty.stopping && dirty.partitions.is_empty() {
+            self.changed.wait(&mut dirty);
         }
-    }
-}
-
-/// The threads that sync. They end when this is dropped; what is dirty then is not synced any more.
-#[derive(Debug)]
-pub(crate) struct Syncer {
-    queue: Arc<SyncQueue>,
-    threads: Vec<JoinHandle<()>>,
-}
-
-impl Syncer {
-    /// Starts `threads` threads (`millpond.sync.threads`): so many partitions are synced at the same time. They wait for
-    /// the disk, not for a core, so there may be more than there are cores.
-    pub(crate) fn start(threads: usize) -> std::io::Result<Syncer> {
-        let queue = Arc::new(SyncQueue::default());
-        let mut syncer = Syncer { queue: queue.clone(), threads: Vec::with_capacity(threads) };
-        for number in 0..threads.max(1) {
-            let queue = queue.clone();
-            let thread = std::thread::Builder::new().name(format!("sync-{number}")).spawn(move || queue.work())?;
-            syncer.threads.push(thread);
-        }
-        Ok(syncer)
+        !dirty.stopping
     }
 
-    /// Where partitions ask to be synced.
-    pub(crate) fn queue(&self) -> &Arc<SyncQueue> {
-        &self.queue
+    /// Sleeps, whatever comes. Says whether to go on.
+    pub(super) fn sleep_until(&self, until: Instant) -> bool {
+        let mut dirty = self.state.lock();
+        dirty.paused = true;
+        while !dirty.stopping && !self.changed.wait_until(&mut dirty, until).timed_out() {}
+        dirty.paused = false;
+        !dirty.stopping
     }
-}
 
-impl Drop for Syncer {
-    fn drop(&mut self) {
+    /// Takes up to `count` partitions, those first that have waited longest.
+    pub(super) fn take(&self, count: usize) -> Vec<Arc<Partition>> {
+        let mut dirty = self.state.lock();
+        let count = count.min(dirty.partitions.len());
+        dirty.partitions.drain(..count).collect()
+    }
+
+    /// Ends the threads that take from it. What is in it is forgotten.
+    pub(super) fn stop(&self) {
         let left = {
-            let mut dirty = self.queue.state.lock();
+            let mut dirty = self.state.lock();
             dirty.stopping = true;
             std::mem::take(&mut dirty.partitions)
         };
-        self.queue.changed.notify_all();
+        self.changed.notify_all();
         drop(left);
-        for thread in self.threads.drain(..) {
-            // A sync thread that panicked has printed its message; here is nothing left to do about it.
-            let _ = thread.join();
-        }
+    }
+}
+
+/// Syncs the logs of the partitions in `direct`, one after the other. Those that were appended to meanwhile go to `front`.
+pub(super) fn work(direct: &SyncQueue, front: &SyncQueue) {
+    while let Some(partition) = direct.next() {
+        partition.sync_round();
+        front.finished(&partition);
     }
 }
 

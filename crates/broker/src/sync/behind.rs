@@ -1,0 +1,25 @@
+//! The thread behind the journal: it makes files, and syncs the logs of laps that have ended, so that their files can be
+//! used again. When it does not keep up, the journal is full for a while, and rounds sync the logs themselves.
+
+use millpond_log::journal::Journal;
+
+use super::shared_journal::{Duty, SharedJournal};
+
+pub(super) fn work(journal: &SharedJournal) {
+    while let Some(duty) = journal.next_duty() {
+        match duty {
+            Duty::MakeFile(number) => {
+                let (dir, options) = journal.place();
+                journal.made(Journal::make_file(&dir, options, number));
+            }
+            Duty::Sync(lap, members) => {
+                // Every one, also after one that failed. A lap whose logs are not all synced is never released: what
+                // the failed one has lost may stand there.
+                let failed = members.iter().filter(|member| !member.sync_behind_journal()).count();
+                if let Some(lap) = lap.filter(|_| failed == 0) {
+                    journal.release(lap);
+                }
+            }
+        }
+    }
+}

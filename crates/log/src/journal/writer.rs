@@ -1,0 +1,318 @@
+//! Writing chunks, and the files' turns.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use millpond_disk::{BLOCK_BYTES, BlockBuffer, BlockFile, DiskError};
+use millpond_types::{Offset, PartitionIndex, TopicId};
+
+use super::format::{CHUNK_BYTES_MAX, Head, Kind, TableEntry, chunk_len};
+use super::replay::first_lap;
+use super::{file_numbers, file_path};
+
+/// Room at the end of each file that only cuts may use, so that a full journal does not keep a log from being cut.
+const CUT_ROOM_BYTES: u64 = 64 * BLOCK_BYTES as u64;
+
+/// How large a journal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct JournalOptions {
+    /// Bytes of a file, rounded up to whole blocks.
+    pub file_bytes: u64,
+    /// How many files there are, at most.
+    pub files_max: usize,
+}
+
+/// Batches of one log, as they lie in it.
+#[derive(Debug, Clone, Copy)]
+pub struct JournalEntry<'a> {
+    /// The log's topic.
+    pub topic_id: TopicId,
+    /// Which of the topic's partitions.
+    pub partition: PartitionIndex,
+    /// The first batch's base offset.
+    pub base_offset: Offset,
+    /// The offset after the last batch.
+    pub end_offset: Offset,
+    /// The batches, of at most [`ENTRY_BYTES_MAX`](super::ENTRY_BYTES_MAX) bytes.
+    pub batches: &'a [Bytes],
+}
+
+impl JournalEntry<'_> {
+    fn len(&self) -> usize {
+        self.batches.iter().map(Bytes::len).sum()
+    }
+
+    fn line(&self) -> TableEntry {
+        let JournalEntry { topic_id, partition, base_offset, end_offset, .. } = *self;
+        TableEntry { topic_id, partition, kind: Kind::Batches, base_offset, end_offset, len: 0, crc: 0 }
+    }
+}
+
+/// Where entries were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Written {
+    /// In which lap.
+    pub lap: u64,
+    /// The lap before, if it has just ended: its logs are to be synced, and then it is to be released.
+    pub ended: Option<u64>,
+}
+
+/// Why entries are not durable.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// No file is free, and nothing was written. [`Journal::release`] and [`Journal::add_file`] give room.
+    #[error("the journal is full: no lap was released")]
+    Full,
+    /// The disk failed, now or before. Nothing is written any more.
+    #[error("the journal takes no more writes: {reason}")]
+    Broken {
+        /// What happened first.
+        reason: String,
+    },
+}
+
+/// The journal of a node. One thread writes.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    options: JournalOptions,
+    /// Memory is taken when the first chunk is written.
+    buffer: Option<BlockBuffer>,
+    active: Option<Active>,
+    free: Vec<BlockFile>,
+    /// Laps that have ended and whose files are not free yet, oldest first.
+    ended: VecDeque<Ended>,
+    files: usize,
+    next_lap: u64,
+    broken: Option<String>,
+}
+
+#[derive(Debug)]
+struct Active {
+    file: BlockFile,
+    lap: u64,
+    /// The number of the next chunk, and where it goes.
+    number: u32,
+    position: u64,
+}
+
+#[derive(Debug)]
+struct Ended {
+    lap: u64,
+    file: BlockFile,
+    released: bool,
+}
+
+impl Journal {
+    /// Opens the journal in `dir`, whose files may be there or not. Whatever they hold was put back ([`super::replay`]) or is
+    /// not needed, and means nothing any more when this returns.
+    pub fn open(dir: &Path, options: JournalOptions) -> Result<Journal, DiskError> {
+        let file_bytes = options.file_bytes.next_multiple_of(BLOCK_BYTES as u64);
+        let options = JournalOptions { file_bytes, ..options };
+        let mut journal = Journal {
+            dir: dir.to_owned(),
+            options,
+            buffer: None,
+            active: None,
+            free: Vec::new(),
+            ended: VecDeque::new(),
+            files: 0,
+            next_lap: 1,
+            broken: None,
+        };
+        let mut kept = Vec::new();
+        for number in file_numbers(dir)? {
+            let path = file_path(dir, number);
+            let file = BlockFile::open(&path)?;
+            let lap = first_lap(&path)?;
+            journal.next_lap = journal.next_lap.max(lap.map_or(0, |(lap, _)| lap) + 1);
+            if number >= options.files_max || file.len()? != file_bytes {
+                millpond_disk::remove_file(&path)?;
+            } else {
+                kept.push((number, file, lap.is_some_and(|(_, sealed)| !sealed)));
+            }
+        }
+        kept.sort_by_key(|(number, ..)| *number);
+        for (number, file, used) in kept {
+            // Numbers without a gap, so that a new file has a number that is free.
+            if number != journal.files {
+                millpond_disk::remove_file(file.path())?;
+                continue;
+            }
+            if used {
+                journal.seal(&file)?;
+            }
+            journal.files += 1;
+            journal.free.push(file);
+        }
+        Ok(journal)
+    }
+
+    /// Writes a chunk without entries to the front of a file: what the file held is behind it, and means nothing.
+    fn seal(&mut self, file: &BlockFile) -> Result<(), DiskError> {
+        let lap = self.next_lap;
+        self.next_lap += 1;
+        let mut buffer = BlockBuffer::new(BLOCK_BYTES);
+        let head = Head { lap, number: 0, oldest_lap: lap, table: Vec::new() };
+        head.encode(std::iter::empty::<std::iter::Empty<&[u8]>>(), &mut buffer);
+        file.write_at(&buffer, 0)?;
+        file.sync_data()
+    }
+
+    /// The bytes that one call of [`Journal::write`] can take at most, heads included.
+    pub fn write_bytes_max(&self) -> u64 {
+        self.options.file_bytes.saturating_sub(CUT_ROOM_BYTES)
+    }
+
+    /// Whether another file should be made, with [`Journal::make_file`] and [`Journal::add_file`], before it is needed: its
+    /// number, if so.
+    pub fn wants_file(&self) -> Option<usize> {
+        let wanted = self.free.is_empty() && self.files < self.options.files_max && self.broken.is_none();
+        wanted.then_some(self.files)
+    }
+
+    /// Makes the file `number` for a journal in `dir`. It takes as long as writing the file does, so it is not done by who
+    /// writes.
+    pub fn make_file(dir: &Path, options: JournalOptions, number: usize) -> Result<BlockFile, DiskError> {
+        let path = file_path(dir, number);
+        // What a crash has left half made.
+        millpond_disk::remove_file(&path)?;
+        let file = BlockFile::create_new(&path, options.file_bytes.next_multiple_of(BLOCK_BYTES as u64))?;
+        millpond_disk::sync_dir(dir)?;
+        Ok(file)
+    }
+
+    /// Takes in the file that [`Journal::wants_file`] wanted.
+    pub fn add_file(&mut self, file: BlockFile) {
+        self.files += 1;
+        self.free.push(file);
+    }
+
+    /// The folder it lies in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// How large it is.
+    pub fn options(&self) -> JournalOptions {
+        self.options
+    }
+
+    /// Makes entries durable, in this order. The caller sees to it that none begins above what is durable of its log.
+    pub fn write(&mut self, entries: &[JournalEntry<'_>]) -> Result<Written, JournalError> {
+        let chunks = chunks(entries);
+        let needed: u64 = chunks.iter().map(|chunk| chunk_len_of(chunk) as u64).sum();
+        self.with_room(needed + CUT_ROOM_BYTES, |journal| {
+            for chunk in chunks {
+                let table = chunk.iter().map(JournalEntry::line).collect();
+                let bytes = chunk.iter().map(|entry| entry.batches.iter().map(|batch| &batch[..]));
+                journal.put(table, bytes)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Says, durably, that a log was cut: entries of it that were written before mean nothing. The whole log must have
+    /// been synced.
+    pub fn cut(&mut self, topic_id: TopicId, partition: PartitionIndex, end: Offset) -> Result<Written, JournalError> {
+        let (base_offset, end_offset) = (end, end);
+        let line = TableEntry { topic_id, partition, kind: Kind::Cut, base_offset, end_offset, len: 0, crc: 0 };
+        self.with_room(BLOCK_BYTES as u64, |journal| {
+            journal.put(vec![line], std::iter::once(std::iter::empty::<&[u8]>()))
+        })
+    }
+
+    /// Runs `write`, which writes less than `needed` bytes, and syncs.
+    fn with_room(
+        &mut self,
+        needed: u64,
+        write: impl FnOnce(&mut Journal) -> Result<(), DiskError>,
+    ) -> Result<Written, JournalError> {
+        if let Some(reason) = &self.broken {
+            return Err(JournalError::Broken { reason: reason.clone() });
+        }
+        let ended = self.make_room(needed)?;
+        let written = write(self).and_then(|()| match &self.active {
+            Some(active) => active.file.sync_data().map(|()| active.lap),
+            None => Ok(0),
+        });
+        match written {
+            Ok(lap) => Ok(Written { lap, ended }),
+            Err(error) => {
+                let reason = error.to_string();
+                tracing::error!(reason, "the journal failed; from now on every log is synced by itself");
+                self.broken = Some(reason.clone());
+                Err(JournalError::Broken { reason })
+            }
+        }
+    }
+
+    /// Sees to it that the active file has room for `needed` bytes. Gives the lap that ended for it.
+    fn make_room(&mut self, needed: u64) -> Result<Option<u64>, JournalError> {
+        let fits = |active: &Active| active.position + needed <= self.options.file_bytes;
+        if self.active.as_ref().is_some_and(fits) {
+            return Ok(None);
+        }
+        if needed > self.options.file_bytes {
+            return Err(JournalError::Full);
+        }
+        let file = self.free.pop().ok_or(JournalError::Full)?;
+        let lap = self.next_lap;
+        self.next_lap += 1;
+        let before = self.active.replace(Active { file, lap, number: 0, position: 0 });
+        Ok(before.map(|before| {
+            self.ended.push_back(Ended { lap: before.lap, file: before.file, released: false });
+            before.lap
+        }))
+    }
+
+    fn put<'a, Pieces>(&mut self, table: Vec<TableEntry>, bytes: impl Iterator<Item = Pieces>) -> Result<(), DiskError>
+    where
+        Pieces: Iterator<Item = &'a [u8]>,
+    {
+        let active = self.active.as_mut().expect("room was made");
+        let buffer = self.buffer.get_or_insert_with(|| BlockBuffer::new(CHUNK_BYTES_MAX));
+        let oldest_lap = self.ended.front().map_or(active.lap, |oldest| oldest.lap);
+        buffer.clear();
+        Head { lap: active.lap, number: active.number, oldest_lap, table }.encode(bytes, buffer);
+        active.file.write_at(buffer, active.position)?;
+        active.number += 1;
+        active.position += buffer.len() as u64;
+        Ok(())
+    }
+
+    /// Every log with entries in the lap was synced by itself since the lap ended: its file may be used again, after those
+    /// of all laps before. (A cut stands after what it makes void, and must not go before that.)
+    pub fn release(&mut self, lap: u64) {
+        if let Some(ended) = self.ended.iter_mut().find(|ended| ended.lap == lap) {
+            ended.released = true;
+        }
+        while let Some(oldest) = self.ended.pop_front_if(|oldest| oldest.released) {
+            self.free.push(oldest.file);
+        }
+    }
+}
+
+/// Cuts entries into pieces that each fit a chunk.
+fn chunks<'e, 'b>(entries: &'e [JournalEntry<'b>]) -> Vec<&'e [JournalEntry<'b>]> {
+    let mut chunks = Vec::new();
+    let mut rest = entries;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |(place, entry): &(usize, &JournalEntry<'_>)| {
+            bytes += entry.len();
+            chunk_len(place + 1, bytes) <= CHUNK_BYTES_MAX
+        };
+        let count = rest.iter().enumerate().take_while(fits).count();
+        assert!(count > 0, "an entry of {} bytes fits no chunk", rest.first().map_or(0, JournalEntry::len));
+        let (chunk, after) = rest.split_at(count);
+        chunks.push(chunk);
+        rest = after;
+    }
+    chunks
+}
+
+fn chunk_len_of(chunk: &[JournalEntry<'_>]) -> usize {
+    chunk_len(chunk.len(), chunk.iter().map(JournalEntry::len).sum())
+}
