@@ -5,12 +5,12 @@
 //! as an in-process API. It knows neither sockets nor SQL.
 //!
 //! Start with [`Broker`], then [`Partition`]; what happens to a batch is in `produce.rs`, how it becomes durable in
-//! `sync.rs`, what a start does in `start.rs`, what lies where in `folders.rs`.
+//! `sync/`, what a start does in `start.rs`, what lies where in `folders.rs`.
 //!
 //! # Promises kept here
 //!
 //! - An acknowledged record survives `kill -9`, and with `acks=all` a power cut: answers wait for an fdatasync that began
-//!   after the append. One sync serves all appends that it covers (`sync.rs`).
+//!   after the append, of the journal or of the log itself. One serves all appends that it covers (`sync/`).
 //! - After a failed sync a log takes no more writes, and every answer says why (`durability.rs`).
 //! - Nothing is shown that could be taken back: not what is not durable, and of a stream's topic not what is not revealed
 //!   (`visibility.rs`).
@@ -18,14 +18,15 @@
 //!
 //! # Threads
 //!
-//! `sync-N` wait for dirty partitions; `groups` for requests and deadlines; `maintenance` for the next interval. When
+//! `journal` waits for dirty partitions, `sync-N` for those that have too much for the journal, `behind-journal` for a lap
+//! of the journal to end; `groups` for requests and deadlines; `maintenance` for the next interval. When
 //! nothing happens, all of them sleep. Appends and reads run on the caller's thread: they are short. What takes
 //! longer (topics, configurations) runs on tokio's blocking threads.
 //!
 //! # Locks
 //!
 //! In the order in which they may be taken: the metadata's log ([`Broker`]'s changes), a checkpoint, a partition's sync
-//! round, its life, the insides of its log; then one of visibility, durability, directory, image, none of which is held
+//! round, its life, whether it may be cut, the journal, the insides of its log; then one of visibility, durability, directory, image, none of which is held
 //! while another is taken. Waiters are woken after all of them are given back.
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
