@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use millpond_disk::{BlockFile, DiskError};
 use millpond_log::FreshBatches;
-use millpond_log::journal::{Journal, JournalEntry, JournalError, JournalOptions, Written};
+use millpond_log::journal::{Journal, JournalEntry, JournalError, JournalOptions};
 use millpond_types::Offset;
 use parking_lot::{Condvar, Mutex};
 
@@ -81,18 +81,18 @@ impl SharedJournal {
     fn after<'p>(
         &self,
         state: &mut State,
-        written: Result<Written, JournalError>,
+        written: Result<u64, JournalError>,
         partitions: impl Iterator<Item = &'p Arc<Partition>>,
     ) -> Result<(), JournalError> {
         if let Some(number) = state.journal.wants_file().filter(|_| !state.making) {
             state.making = true;
             self.give(Duty::MakeFile(number));
         }
+        if let Some(ended) = state.journal.ended_lap() {
+            self.give(Duty::Sync(Some(ended), std::mem::take(&mut state.members)));
+        }
         match written {
-            Ok(Written { lap, ended }) => {
-                if let Some(ended) = ended {
-                    self.give(Duty::Sync(Some(ended), std::mem::take(&mut state.members)));
-                }
+            Ok(lap) => {
                 state.members.extend(partitions.filter(|partition| partition.joins_lap(lap)).cloned());
                 Ok(())
             }

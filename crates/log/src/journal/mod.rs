@@ -36,7 +36,7 @@ mod writer;
 
 pub use format::{CHUNK_BYTES_MAX, ENTRY_BYTES_MAX};
 pub use replay::{Replayed, replay};
-pub use writer::{Journal, JournalEntry, JournalError, JournalOptions, Written};
+pub use writer::{Journal, JournalEntry, JournalError, JournalOptions};
 
 use std::path::{Path, PathBuf};
 

@@ -49,15 +49,6 @@ impl JournalEntry<'_> {
     }
 }
 
-/// Where entries were written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Written {
-    /// In which lap.
-    pub lap: u64,
-    /// The lap before, if it has just ended: its logs are to be synced, and then it is to be released.
-    pub ended: Option<u64>,
-}
-
 /// Why entries are not durable.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -101,6 +92,8 @@ struct Active {
 struct Ended {
     lap: u64,
     file: BlockFile,
+    /// The caller knows.
+    told: bool,
     released: bool,
 }
 
@@ -199,8 +192,16 @@ impl Journal {
         self.options
     }
 
-    /// Makes entries durable, in this order. The caller sees to it that none begins above what is durable of its log.
-    pub fn write(&mut self, entries: &[JournalEntry<'_>]) -> Result<Written, JournalError> {
+    /// The lap that has ended since this was asked, if any: its logs are to be synced, and then it is to be released. To be
+    /// asked after every write, also one that failed.
+    pub fn ended_lap(&mut self) -> Option<u64> {
+        let ended = self.ended.iter_mut().find(|ended| !ended.told)?;
+        ended.told = true;
+        Some(ended.lap)
+    }
+
+    /// Makes entries durable, in this order, and says in which lap they are. The caller sees to it that none begins above what is durable of its log.
+    pub fn write(&mut self, entries: &[JournalEntry<'_>]) -> Result<u64, JournalError> {
         let chunks = chunks(entries);
         let needed: u64 = chunks.iter().map(|chunk| chunk_len_of(chunk) as u64).sum();
         self.with_room(needed + CUT_ROOM_BYTES, |journal| {
@@ -215,7 +216,7 @@ impl Journal {
 
     /// Says, durably, that a log was cut: entries of it that were written before mean nothing. The whole log must have
     /// been synced.
-    pub fn cut(&mut self, topic_id: TopicId, partition: PartitionIndex, end: Offset) -> Result<Written, JournalError> {
+    pub fn cut(&mut self, topic_id: TopicId, partition: PartitionIndex, end: Offset) -> Result<u64, JournalError> {
         let (base_offset, end_offset) = (end, end);
         let line = TableEntry { topic_id, partition, kind: Kind::Cut, base_offset, end_offset, len: 0, crc: 0 };
         self.with_room(BLOCK_BYTES as u64, |journal| {
@@ -228,17 +229,17 @@ impl Journal {
         &mut self,
         needed: u64,
         write: impl FnOnce(&mut Journal) -> Result<(), DiskError>,
-    ) -> Result<Written, JournalError> {
+    ) -> Result<u64, JournalError> {
         if let Some(reason) = &self.broken {
             return Err(JournalError::Broken { reason: reason.clone() });
         }
-        let ended = self.make_room(needed)?;
+        self.make_room(needed)?;
         let written = write(self).and_then(|()| match &self.active {
             Some(active) => active.file.sync_data().map(|()| active.lap),
             None => Ok(0),
         });
         match written {
-            Ok(lap) => Ok(Written { lap, ended }),
+            Ok(lap) => Ok(lap),
             Err(error) => {
                 let reason = error.to_string();
                 tracing::error!(reason, "the journal failed; from now on every log is synced by itself");
@@ -248,23 +249,23 @@ impl Journal {
         }
     }
 
-    /// Sees to it that the active file has room for `needed` bytes. Gives the lap that ended for it.
-    fn make_room(&mut self, needed: u64) -> Result<Option<u64>, JournalError> {
+    /// Sees to it that the active file has room for `needed` bytes.
+    fn make_room(&mut self, needed: u64) -> Result<(), JournalError> {
         let fits = |active: &Active| active.position + needed <= self.options.file_bytes;
         if self.active.as_ref().is_some_and(fits) {
-            return Ok(None);
+            return Ok(());
         }
         if needed > self.options.file_bytes {
             return Err(JournalError::Full);
         }
+        // Also when no other file is free: only a lap that has ended is released.
+        if let Some(Active { file, lap, .. }) = self.active.take() {
+            self.ended.push_back(Ended { lap, file, told: false, released: false });
+        }
         let file = self.free.pop().ok_or(JournalError::Full)?;
-        let lap = self.next_lap;
+        self.active = Some(Active { file, lap: self.next_lap, number: 0, position: 0 });
         self.next_lap += 1;
-        let before = self.active.replace(Active { file, lap, number: 0, position: 0 });
-        Ok(before.map(|before| {
-            self.ended.push_back(Ended { lap: before.lap, file: before.file, released: false });
-            before.lap
-        }))
+        Ok(())
     }
 
     fn put<'a, Pieces>(&mut self, table: Vec<TableEntry>, bytes: impl Iterator<Item = Pieces>) -> Result<(), DiskError>

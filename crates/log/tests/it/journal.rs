@@ -34,6 +34,7 @@ struct Node {
     journal: Journal,
     /// Which logs have entries in a lap that was not released.
     laps: BTreeMap<u64, Vec<usize>>,
+    ended: Vec<u64>,
 }
 
 impl Node {
@@ -45,7 +46,7 @@ impl Node {
         };
         let logs = (0..LOGS).map(create).collect();
         let journal = Journal::open(folder.path(), OPTIONS).unwrap();
-        Node { folder, logs, journal, laps: BTreeMap::new() }
+        Node { folder, logs, journal, laps: BTreeMap::new(), ended: Vec::new() }
     }
 
     /// Starts in `folder` after a crash.
@@ -59,7 +60,7 @@ impl Node {
         let find = |topic, partition| (0..LOGS).find(|log| (id(*log), 0) == (topic, partition)).map(|log| &logs[log]);
         let replayed = replay(folder.path(), find, NOW).unwrap();
         let journal = Journal::open(folder.path(), OPTIONS).unwrap();
-        (Node { folder, logs, journal, laps: BTreeMap::new() }, replayed)
+        (Node { folder, logs, journal, laps: BTreeMap::new(), ended: Vec::new() }, replayed)
     }
 
     /// A round over all logs. Says what it has made durable of each.
@@ -100,19 +101,22 @@ impl Node {
             }
             Err(error) => panic!("{error}"),
         };
-        let members = self.laps.entry(written.lap).or_default();
+        let members = self.laps.entry(written).or_default();
         members.extend(entries.iter().map(|entry| (0..LOGS).find(|log| id(*log) == entry.topic_id).unwrap()));
         true
     }
 
     /// Syncs behind the journal, and releases a lap that has ended: not always the oldest.
     fn release(&mut self, which: usize) {
-        let ended: Vec<u64> = self.laps.keys().copied().rev().skip(1).collect();
-        if let Some(lap) = ended.get(which % ended.len().max(1)) {
-            for log in self.laps.remove(lap).unwrap() {
+        while let Some(lap) = self.journal.ended_lap() {
+            self.ended.push(lap);
+        }
+        if let Some(lap) = self.ended.get(which % self.ended.len().max(1)).copied() {
+            self.ended.retain(|ended| *ended != lap);
+            for log in self.laps.remove(&lap).unwrap_or_default() {
                 self.logs[log].sync_behind_journal().unwrap();
             }
-            self.journal.release(*lap);
+            self.journal.release(lap);
         }
     }
 
@@ -127,12 +131,12 @@ impl Node {
                     Some(number) => {
                         self.journal.add_file(Journal::make_file(self.folder.path(), OPTIONS, number).unwrap());
                     }
-                    None => self.release(self.laps.len()),
+                    None => self.release(0),
                 },
                 Err(error) => panic!("{error}"),
             }
         };
-        self.laps.entry(written.lap).or_default();
+        self.laps.entry(written).or_default();
         end
     }
 }
@@ -425,6 +429,31 @@ fn a_hole_before_the_journals_batches_is_told() {
     let (node, replayed) = Node::recover(copy, [0; LOGS]);
     assert_eq!(node.logs[2].log_end_offset(), 0);
     assert!(replayed.failures[0].contains("ends at 0, and the journal goes on at 2"), "{:?}", replayed.failures);
+}
+
+#[test]
+fn a_journal_of_one_file_is_used_again_when_its_lap_is_released() {
+    let mut node = journaled();
+    let mut written = 1;
+    while let Some(fresh) = {
+        append(&node.logs[0], batch(1, &[0; 1500]));
+        node.logs[0].take_fresh()
+    } {
+        match node.journal.write(&[entry(0, &fresh)]) {
+            Ok(lap) => assert_eq!(lap, 1),
+            Err(JournalError::Full) => break,
+            Err(error) => panic!("{error}"),
+        }
+        written += 1;
+        assert!(written < 100, "the file has an end");
+    }
+    assert_eq!((node.journal.ended_lap(), node.journal.ended_lap()), (Some(1), None));
+    node.logs[0].sync().unwrap();
+    append(&node.logs[0], batch(1, b"next"));
+    let fresh = node.logs[0].take_fresh().unwrap();
+    assert!(matches!(node.journal.write(&[entry(0, &fresh)]), Err(JournalError::Full)), "not before the release");
+    node.journal.release(1);
+    assert_eq!(node.journal.write(&[entry(0, &fresh)]).unwrap(), 2);
 }
 
 #[test]

@@ -3,24 +3,88 @@
 use arrow::array::BooleanArray;
 use arrow::datatypes::DataType;
 use datafusion::error::DataFusionError;
+use datafusion::physical_expr::expressions::Column;
 
-use super::chunk::Chunk;
-use super::failure::evaluate_or_bisect;
+use super::chunk::{Chunk, column_bytes};
+use super::failure::{QueryFailure, evaluate_or_bisect};
 use super::pipeline::Effects;
 use crate::plan::Calc;
 
-/// The rows of `chunk` that pass, projected; in several pieces only when rows between them failed.
-pub(crate) fn push(calc: &Calc, chunk: Chunk, effects: &mut Effects) -> Vec<Chunk> {
-    let mut good = Vec::with_capacity(1);
-    evaluate_or_bisect(chunk, &mut |chunk| evaluate(calc, chunk), &mut good, &mut effects.failures);
-    let mut passed = Vec::with_capacity(good.len());
-    for (chunk, filtered) in good {
-        effects.rows_filtered += filtered;
-        if !chunk.is_empty() {
-            passed.push(chunk);
+/// Rows that are evaluated together, at most.
+const PIECE_ROWS_MAX: usize = 1024;
+/// Rows that are evaluated together at first, when nothing is known of what becomes of them.
+const PIECE_ROWS_FIRST: usize = 64;
+/// What a piece's rows should take in memory when they are projected, bytes.
+const PIECE_BYTES: usize = 8 << 20;
+
+/// How many rows are evaluated at a time. An expression can make a megabyte of two letters (`repeat`), so the rows of
+/// a piece are as many as their results have room for, judged by the pieces before.
+#[derive(Debug)]
+pub(crate) struct PieceRows(usize);
+
+impl Default for PieceRows {
+    fn default() -> PieceRows {
+        PieceRows(PIECE_ROWS_FIRST)
+    }
+}
+
+impl PieceRows {
+    /// How many rows the next piece may have.
+    pub(crate) fn get(&self) -> usize {
+        self.0
+    }
+
+    /// Takes note of what became of `rows` rows.
+    pub(crate) fn note(&mut self, rows: usize, bytes: usize) {
+        let room_for = PIECE_BYTES / (bytes / rows.max(1) + 1);
+        self.0 = room_for.min(4 * self.0).clamp(1, PIECE_ROWS_MAX);
+    }
+}
+
+/// The rows of `chunk` that pass, projected, in pieces. A query whose rows take more than `bytes_max` together fails.
+pub(crate) fn push(
+    calc: &Calc,
+    piece_rows: &mut PieceRows,
+    bytes_max: usize,
+    chunk: &Chunk,
+    effects: &mut Effects,
+) -> Result<Vec<Chunk>, QueryFailure> {
+    let (mut passed, mut bytes, mut from) = (Vec::new(), 0, 0);
+    while from < chunk.len() {
+        let piece = chunk.slice(from, piece_rows.get().min(chunk.len() - from));
+        let (rows, bytes_before) = (piece.len(), bytes);
+        from += rows;
+        let mut good = Vec::with_capacity(1);
+        let mut evaluate = |piece: &Chunk| {
+            // Of a piece that failed, parts can succeed that together are too much: none is begun then.
+            if bytes > bytes_max {
+                return Err(DataFusionError::ResourcesExhausted(String::new()));
+            }
+            let (chunk, filtered) = evaluate(calc, piece)?;
+            bytes += made_bytes(calc, &chunk);
+            Ok((chunk, filtered))
+        };
+        evaluate_or_bisect(piece, &mut evaluate, &mut good, &mut effects.failures);
+        if bytes > bytes_max {
+            return Err(QueryFailure::Memory(format!(
+                "its expressions make more than query_memory_bytes_max = {bytes_max} bytes of the rows of one step"
+            )));
+        }
+        piece_rows.note(rows, bytes - bytes_before);
+        for (chunk, filtered) in good {
+            effects.rows_filtered += filtered;
+            if !chunk.is_empty() {
+                passed.push(chunk);
+            }
         }
     }
-    passed
+    Ok(passed)
+}
+
+/// What the expressions have made. A column that is only passed on takes nothing.
+fn made_bytes(calc: &Calc, chunk: &Chunk) -> usize {
+    let made = calc.projection.iter().zip(chunk.batch.columns()).filter(|(expression, _)| !expression.is::<Column>());
+    made.map(|(_, column)| column_bytes(column)).sum()
 }
 
 /// The projected rows that pass, and how many did not. The projection sees only rows that passed.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use millpond_types::TimestampMs;
 
-use super::calc;
+use super::calc::{self, PieceRows};
 use super::chunk::Chunk;
 use super::failure::{QueryFailure, RowFailure};
 use super::window_aggregate::WindowAggregate;
@@ -37,8 +37,8 @@ struct Node {
 }
 
 enum NodeKind {
-    Calc(Calc),
-    WindowAssign(WindowAssign),
+    Calc(Calc, PieceRows),
+    WindowAssign(WindowAssign, PieceRows),
     WindowAggregate(Box<WindowAggregate>),
     Union(arrow::datatypes::SchemaRef),
 }
@@ -49,14 +49,14 @@ pub(crate) struct Pipeline {
     nodes: Vec<Node>,
     /// Per source, where its rows go; none if the plan does not use it.
     targets: Vec<Option<Target>>,
-    /// What the windows may hold.
-    state_bytes_max: usize,
+    /// What the windows may hold, and what the rows of a step may become.
+    memory_bytes_max: usize,
 }
 
 impl Pipeline {
     /// Of a plan; an error says what the operators cannot do.
-    pub(crate) fn new(plan: &StreamPlan, state_bytes_max: usize) -> Result<Pipeline, String> {
-        let mut pipeline = Pipeline { nodes: Vec::new(), targets: vec![None; plan.sources.len()], state_bytes_max };
+    pub(crate) fn new(plan: &StreamPlan, memory_bytes_max: usize) -> Result<Pipeline, String> {
+        let mut pipeline = Pipeline { nodes: Vec::new(), targets: vec![None; plan.sources.len()], memory_bytes_max };
         let root = pipeline.build(&plan.root, &plan.sources)?;
         pipeline.connect(root, Target::Results)?;
         Ok(pipeline)
@@ -69,8 +69,10 @@ impl Pipeline {
         };
         let (inputs, kind) = match operator {
             Operator::Source { index } => return Ok(Built::Source(*index)),
-            Operator::Calc(calc) => (below(self, &[&calc.input])?, NodeKind::Calc(calc.clone())),
-            Operator::WindowAssign(assign) => (below(self, &[&assign.input])?, NodeKind::WindowAssign(assign.clone())),
+            Operator::Calc(calc) => (below(self, &[&calc.input])?, NodeKind::Calc(calc.clone(), PieceRows::default())),
+            Operator::WindowAssign(assign) => {
+                (below(self, &[&assign.input])?, NodeKind::WindowAssign(assign.clone(), PieceRows::default()))
+            }
             Operator::WindowAggregate(aggregate) => {
                 let inputs = below(self, &[&aggregate.input])?;
                 let number = u16::try_from(self.nodes.len() + 1).map_err(|_| "the plan has too many operators")?;
@@ -142,20 +144,13 @@ impl Pipeline {
         let node = &mut self.nodes[place];
         let target = node.target;
         match &mut node.kind {
-            NodeKind::Calc(calc) => {
-                for passed in calc::push(calc, chunk, effects) {
+            NodeKind::Calc(calc, piece_rows) => {
+                for passed in calc::push(calc, piece_rows, self.memory_bytes_max, &chunk, effects)? {
                     self.push_to(target, passed, effects, results)?;
                 }
                 Ok(())
             }
-            NodeKind::WindowAssign(assign) => {
-                for piece in window_assign::pieces(assign, &chunk) {
-                    let assigned = self.assign(place, piece, effects)?;
-                    self.push_to(target, assigned, effects, results)?;
-                    self.check_state()?;
-                }
-                Ok(())
-            }
+            NodeKind::WindowAssign(..) => self.assign(place, &chunk, effects, results),
             NodeKind::WindowAggregate(aggregate) => aggregate.push(chunk, effects),
             NodeKind::Union(schema) => {
                 let columns = chunk.batch.columns().to_vec();
@@ -165,16 +160,37 @@ impl Pipeline {
         }
     }
 
-    fn assign(&self, place: usize, chunk: Chunk, effects: &mut Effects) -> Result<Chunk, QueryFailure> {
-        let NodeKind::WindowAssign(assign) = &self.nodes[place].kind else {
-            panic!("operator {place} does not assign windows");
-        };
-        window_assign::push(assign, chunk, effects)
+    /// Gives rows their windows, a piece at a time: not more than the windows above have room for, judged by the pieces
+    /// before, as an aggregate's argument can make much of a row, too.
+    fn assign(
+        &mut self,
+        place: usize,
+        chunk: &Chunk,
+        effects: &mut Effects,
+        results: &mut Vec<Chunk>,
+    ) -> Result<(), QueryFailure> {
+        let (mut from, mut state_bytes) = (0, self.state_bytes());
+        while from < chunk.len() {
+            let node = &self.nodes[place];
+            let (target, NodeKind::WindowAssign(assign, piece_rows)) = (node.target, &node.kind) else {
+                panic!("operator {place} does not assign windows");
+            };
+            let rows = window_assign::rows_max(assign, chunk).min(piece_rows.get()).min(chunk.len() - from);
+            let assigned = window_assign::push(assign, chunk.slice(from, rows), effects)?;
+            self.push_to(target, assigned, effects, results)?;
+            self.check_state()?;
+            from += rows;
+            let state_bytes_before = std::mem::replace(&mut state_bytes, self.state_bytes());
+            if let NodeKind::WindowAssign(_, piece_rows) = &mut self.nodes[place].kind {
+                piece_rows.note(rows, state_bytes.saturating_sub(state_bytes_before));
+            }
+        }
+        Ok(())
     }
 
     /// One step's rows can fill many windows: what they hold is bounded while they are filled, not only after.
     fn check_state(&self) -> Result<(), QueryFailure> {
-        let (needed, limit) = (self.state_bytes(), self.state_bytes_max);
+        let (needed, limit) = (self.state_bytes(), self.memory_bytes_max);
         if needed <= limit {
             return Ok(());
         }

@@ -19,11 +19,10 @@ const TIME_MS_MAX: TimestampMs = i64::MAX / 500;
 /// How large a piece may become when its rows are repeated for every window, in bytes; a single row may exceed it.
 const PIECE_BYTES_MAX: usize = 32 << 20;
 
-/// `chunk` in pieces that stay small when their rows are repeated.
-pub(crate) fn pieces(assign: &WindowAssign, chunk: &Chunk) -> Vec<Chunk> {
+/// How many rows of `chunk` stay small when they are repeated.
+pub(crate) fn rows_max(assign: &WindowAssign, chunk: &Chunk) -> usize {
     let row_bytes = chunk.batch.get_array_memory_size() / chunk.len().max(1) + 1;
-    let rows = (PIECE_BYTES_MAX / row_bytes / windows_per_row(assign.window)).max(1);
-    (0..chunk.len()).step_by(rows).map(|from| chunk.slice(from, rows.min(chunk.len() - from))).collect()
+    (PIECE_BYTES_MAX / row_bytes / windows_per_row(assign.window)).max(1)
 }
 
 fn windows_per_row(window: Window) -> usize {

@@ -156,6 +156,32 @@ fn a_query_whose_windows_outgrow_its_memory_fails_alone_and_says_what_bounds_the
 }
 
 #[test]
+fn a_query_whose_expressions_make_too_much_of_a_row_fails_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path(), |options| options.query_memory_bytes_max = 32 << 20);
+    node.create("events", 1);
+    // 4,000 rows of a megabyte would be 4 GB; in one piece they overflow a column, and its halves do not.
+    node.launch(
+        1,
+        "large",
+        plan("large", 1, &[], "SELECT length(repeat(name, 1000000)) AS n, repeat(name, 1000000) AS r FROM events"),
+    );
+    let windows = "SELECT window_end, array_agg(repeat(name, 1000000)) AS all_of_it \
+                   FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end";
+    node.launch(2, "windows", plan("windows", 1, &[], windows));
+    node.launch(3, "copies", plan("copies", 1, &[], "SELECT id, name || '!' AS name FROM events"));
+    let rows: Vec<String> = (0..4_000).map(|n| event(n, "x", 1.0, 1_000)).collect();
+    node.produce("events", 0, &rows);
+    for name in ["large", "windows"] {
+        let error = node.wait_failed(name);
+        assert!(error.contains("query_memory_bytes_max = 33554432"), "{name}: {error}");
+    }
+    node.wait_rows_in("copies", 4_000);
+    assert_eq!(node.status("copies").state, QueryState::Running);
+    node.stop();
+}
+
+#[test]
 fn a_union_keeps_the_rows_of_both_sides_each_in_its_order() {
     let dir = tempfile::tempdir().unwrap();
     let node = open(dir.path(), |_| {});
