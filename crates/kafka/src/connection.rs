@@ -27,7 +27,10 @@ use crate::answer::Outgoing;
 use crate::apis::{Api, api_versions, produce};
 use crate::call::{Answer, Call, Serving, Unanswerable};
 use crate::input::{Input, Next, Received};
-use crate::limits::{CONNECTION_REQUEST_BYTES_MAX, CONNECTION_REQUESTS_MAX, OUTGOING_BYTES_MAX, WRITE_SLICES_MAX};
+use crate::limits::{
+    CONNECTION_REQUEST_BYTES_MAX, CONNECTION_REQUESTS_MAX, FRAME_INTERVALS_MAX, FRAME_STALL_BYTES_MIN,
+    OUTGOING_BYTES_MAX, WRITE_SLICES_MAX,
+};
 use crate::node::{Endpoint, Node};
 use crate::wire::{Malformed, Reader};
 
@@ -108,6 +111,8 @@ pub(crate) struct Connection {
     /// Fires at the earliest when the connection may be idle.
     idle: Pin<Box<Sleep>>,
     moved: Instant,
+    /// How many bytes must have come at what time of the large frame that is being received.
+    frame_due: (usize, Instant),
 }
 
 impl Connection {
@@ -127,6 +132,7 @@ impl Connection {
             out: Outgoing::default(),
             idle,
             moved: Instant::now(),
+            frame_due: (0, Instant::now()),
         }
     }
 
@@ -181,8 +187,8 @@ impl Connection {
                 }
                 Next::Memory(len) => match self.memory(len, context) {
                     Poll::Ready(permit) => {
-                        self.input.begin_large(permit);
-                        self.watch_stall();
+                        self.input.grant(permit);
+                        self.watch_frame();
                         moved = true;
                     }
                     Poll::Pending => return Ok(moved),
@@ -310,30 +316,38 @@ impl Connection {
         }
     }
 
-    /// A large frame begins: has the clock fire in time to see that it does not go on.
-    fn watch_stall(&mut self) {
-        let due = tokio::time::Instant::now() + self.node.frame_stall_max;
-        if due < self.idle.deadline() {
-            self.idle.as_mut().reset(due);
+    /// A large frame holds memory from now on, or has gone on well enough: says how much more must come until when.
+    fn watch_frame(&mut self) {
+        let Some((came, len)) = self.input.progress() else { return };
+        let part = FRAME_STALL_BYTES_MIN.max(len / FRAME_INTERVALS_MAX);
+        let due = Instant::now() + self.node.frame_stall_max;
+        self.frame_due = (len.min(came + part), due);
+        if due < self.idle.deadline().into_std() {
+            self.idle.as_mut().reset(due.into());
         }
     }
 
-    /// Ready when nothing has moved for `connections.max.idle.ms`, or, with a large frame begun, for
-    /// [`FRAME_STALL_MAX`](crate::limits::FRAME_STALL_MAX). A request that is being served is no idleness, an answer
-    /// that the client does not read is.
+    /// Ready when nothing has moved for `connections.max.idle.ms`, or when a large frame came more slowly than
+    /// [`FRAME_STALL_MAX`](crate::limits::FRAME_STALL_MAX) allows. A request that is being served is no idleness, an
+    /// answer that the client does not read is.
     fn watch_idle(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
         while self.idle.as_mut().poll(context).is_ready() {
             let now = Instant::now();
+            if let Some((came, _)) = self.input.progress()
+                && self.frame_due.1 <= now
+            {
+                if came < self.frame_due.0 {
+                    return Poll::Ready(Malformed { what: "a frame that does not go on", position: came }.into());
+                }
+                self.watch_frame();
+            }
             let waits_for_us = !self.pending.is_empty() && self.out.is_empty();
-            let begun = self.input.large_received();
-            let due = match begun {
-                Some(_) => self.moved + self.node.idle_max.min(self.node.frame_stall_max),
-                None if waits_for_us => now + self.node.idle_max,
-                None => self.moved + self.node.idle_max,
-            };
+            let mut due = if waits_for_us { now } else { self.moved } + self.node.idle_max;
             if due <= now {
-                let stalled = |position| Malformed { what: "a frame that does not go on", position }.into();
-                return Poll::Ready(begun.map_or(Ended::Idle, stalled));
+                return Poll::Ready(Ended::Idle);
+            }
+            if self.input.progress().is_some() {
+                due = due.min(self.frame_due.1);
             }
             self.idle.as_mut().reset(due.into());
         }
@@ -393,21 +407,82 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::limits::FRAME_START_BYTES;
+
+    /// A connection in a node that lets large frames stall for `stall_max`, and its client.
+    async fn connection(stall_max: Duration) -> (Connection, TcpStream, Arc<Node>, tempfile::TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let mut node = Node::new(Broker::open(BrokerOptions::new(folder.path())).unwrap());
+        Arc::get_mut(&mut node).expect("nobody else has it yet").frame_stall_max = stall_max;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let endpoint = Arc::new(Endpoint { host: "127.0.0.1".to_owned(), port: 9092 });
+        (Connection::new(stream, node.clone(), "127.0.0.1".to_owned(), endpoint), client, node, folder)
+    }
+
+    fn is_stalled(ended: &Ended) -> bool {
+        matches!(ended, Ended::Malformed(Malformed { what: "a frame that does not go on", .. }))
+    }
 
     #[tokio::test]
     async fn a_large_frame_that_does_not_go_on_is_closed_and_gives_its_memory_back() {
-        let folder = tempfile::tempdir().unwrap();
-        let mut node = Node::new(Broker::open(BrokerOptions::new(folder.path())).unwrap());
-        Arc::get_mut(&mut node).expect("nobody else has it yet").frame_stall_max = Duration::from_millis(50);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (stream, _) = listener.accept().await.unwrap();
-        let endpoint = Arc::new(Endpoint { host: "127.0.0.1".to_owned(), port: 9092 });
-        let connection = Connection::new(stream, node.clone(), "127.0.0.1".to_owned(), endpoint);
+        let (connection, mut client, node, _folder) = connection(Duration::from_millis(50)).await;
         client.write_all(&50_000_000i32.to_be_bytes()).await.unwrap();
-        client.write_all(&[0, 0, 0]).await.unwrap();
+        client.write_all(&[0; FRAME_START_BYTES]).await.unwrap();
         let ended = connection.await;
-        assert!(matches!(ended, Ended::Malformed(Malformed { what: "a frame that does not go on", .. })), "{ended}");
+        assert!(is_stalled(&ended), "{ended}");
         assert_eq!(node.request_memory.available_permits(), node.request_memory_bytes);
+    }
+
+    #[tokio::test]
+    async fn a_large_frame_that_trickles_is_closed() {
+        let (connection, mut client, node, _folder) = connection(Duration::from_millis(200)).await;
+        client.write_all(&50_000_000i32.to_be_bytes()).await.unwrap();
+        client.write_all(&[0; FRAME_START_BYTES]).await.unwrap();
+        let trickle = tokio::spawn(async move {
+            while client.write_all(&[0; 100]).await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let ended = tokio::time::timeout(Duration::from_secs(20), connection).await.expect("it trickles for ever");
+        assert!(is_stalled(&ended), "{ended}");
+        assert_eq!(node.request_memory.available_permits(), node.request_memory_bytes);
+        trickle.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_memory_of_a_large_frame_is_reserved_when_its_start_has_come() {
+        let (connection, mut client, node, _folder) = connection(Duration::from_secs(600)).await;
+        let connection = tokio::spawn(connection);
+        client.write_all(&50_000_000i32.to_be_bytes()).await.unwrap();
+        client.write_all(&[0; FRAME_START_BYTES - 1]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(node.request_memory.available_permits(), node.request_memory_bytes);
+        client.write_all(&[0]).await.unwrap();
+        while node.request_memory.available_permits() == node.request_memory_bytes {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(node.request_memory.available_permits(), node.request_memory_bytes - 50_000_000);
+        drop(client);
+        let ended = connection.await.unwrap();
+        assert!(matches!(ended, Ended::ByClient), "{ended}");
+        assert_eq!(node.request_memory.available_permits(), node.request_memory_bytes);
+    }
+
+    #[tokio::test]
+    async fn a_large_frame_that_comes_fast_enough_is_waited_for() {
+        let (connection, mut client, _node, _folder) = connection(Duration::from_millis(300)).await;
+        let connection = tokio::spawn(connection);
+        // No API has this key: it is refused, but only once it is whole.
+        let len = FRAME_START_BYTES + 4 * FRAME_STALL_BYTES_MIN;
+        client.write_all(&(len as i32).to_be_bytes()).await.unwrap();
+        client.write_all(&[0x7f; FRAME_START_BYTES]).await.unwrap();
+        for _ in 0..4 {
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            client.write_all(&[0x7f; FRAME_STALL_BYTES_MIN]).await.unwrap();
+        }
+        let ended = connection.await.unwrap();
+        assert!(matches!(ended, Ended::NotServed { key: 0x7f7f, .. }), "{ended}");
     }
 }
