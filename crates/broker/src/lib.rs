@@ -67,7 +67,7 @@ pub use internal_records::NewRecord;
 pub use metrics::BrokerMetrics;
 pub use millpond_log::{Appended, FetchedBytes};
 pub use partition::Partition;
-pub use produce::{Acks, ProducePartition};
+pub use produce::{Acks, Begun, Gated, ProducePartition};
 pub use start::BrokerOptions;
 pub use topics::NewTopicRequest;
 pub use waiter::Waiter;

@@ -82,14 +82,9 @@ struct Pending {
     correlation_id: i32,
     bytes: usize,
     started: Instant,
-    state: State,
+    serving: Serving,
     /// The frame's share of the node's memory.
     _memory: Option<OwnedSemaphorePermit>,
-}
-
-enum State {
-    Serving(Serving),
-    Answered(Answer),
 }
 
 /// Waiting for the memory of a large frame.
@@ -161,11 +156,15 @@ impl Connection {
         let mut moved = false;
         while self.out.len() < OUTGOING_BYTES_MAX {
             let Some(first) = self.pending.front_mut() else { break };
-            if let State::Serving(serving) = &mut first.state {
-                match serving.as_mut().poll(context) {
-                    Poll::Pending => break,
-                    Poll::Ready(answer) => first.state = State::Answered(answer.map_err(|why| first.ended(why))?),
-                }
+            let polled = match &mut first.serving {
+                Serving::Answered(_) => Poll::Ready(None),
+                Serving::Appended(waiting) => waiting.poll_answer(context).map(|answer| Some(Ok(answer))),
+                Serving::Later(later) => later.as_mut().poll(context).map(Some),
+            };
+            match polled {
+                Poll::Pending => break,
+                Poll::Ready(None) => {}
+                Poll::Ready(Some(answer)) => first.serving = Serving::Answered(answer),
             }
             let first = self.pending.pop_front().expect("the first was just looked at");
             self.pending_bytes -= first.bytes;
@@ -228,13 +227,13 @@ impl Connection {
         let figures = self.node.metrics.of(api);
         figures.requests.inc();
         figures.request_bytes.inc_by(bytes as u64);
-        let pending = |version, state| Pending { api, version, correlation_id, bytes, started, state, _memory: memory };
+        let pending =
+            |version, serving| Pending { api, version, correlation_id, bytes, started, serving, _memory: memory };
         if !api.serves(version) {
             if api.key != api_versions::API.key {
                 return Err(Ended::NotServed { key, version });
             }
-            let state = State::Answered(api_versions::unsupported());
-            return self.put(pending(0, state));
+            return self.put(pending(0, Serving::Answered(Ok(api_versions::unsupported()))));
         }
         let client_id = reader.string()?.unwrap_or_default();
         if client_id != self.client.client_id {
@@ -251,17 +250,20 @@ impl Connection {
             endpoint: self.endpoint.clone(),
         };
         let mut serving = (api.serve)(call, frame);
-        let state = match serving.as_mut().poll(context) {
-            Poll::Ready(Ok(answer)) => State::Answered(answer),
-            Poll::Ready(Err(why)) => return Err(Ended::Unanswerable { api: api.name, version, why }),
-            Poll::Pending => State::Serving(serving),
-        };
-        self.put(pending(version, state))
+        if let Serving::Later(later) = &mut serving
+            && let Poll::Ready(answer) = later.as_mut().poll(context)
+        {
+            serving = Serving::Answered(answer);
+        }
+        if let Serving::Answered(Err(why)) = serving {
+            return Err(Ended::Unanswerable { api: api.name, version, why });
+        }
+        self.put(pending(version, serving))
     }
 
     /// In line behind the others, or straight out if there are none and it is answered.
     fn put(&mut self, pending: Pending) -> Result<(), Ended> {
-        if self.pending.is_empty() && matches!(pending.state, State::Answered(_)) {
+        if self.pending.is_empty() && matches!(pending.serving, Serving::Answered(_)) {
             return pending.write_to(&mut self.out, &self.node);
         }
         self.pending_bytes += pending.bytes;
@@ -367,13 +369,10 @@ impl Future for Connection {
 }
 
 impl Pending {
-    fn ended(&self, why: Unanswerable) -> Ended {
-        Ended::Unanswerable { api: self.api.name, version: self.version, why }
-    }
-
     /// Writes the answer to `out`.
     fn write_to(self, out: &mut Outgoing, node: &Node) -> Result<(), Ended> {
-        let State::Answered(answer) = self.state else { unreachable!("only what is answered is written") };
+        let Serving::Answered(answer) = self.serving else { unreachable!("only what is answered is written") };
+        let answer = answer.map_err(|why| Ended::Unanswerable { api: self.api.name, version: self.version, why })?;
         let before = out.len();
         // ApiVersions answers with the oldest header, as the client may not know the version yet (KIP-511).
         let header_tags = self.version >= self.api.flexible_from && self.api.key != api_versions::API.key;

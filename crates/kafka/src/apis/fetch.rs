@@ -28,7 +28,7 @@ use self::response::Found;
 pub(crate) use self::response::Response;
 pub(crate) use self::session::Sessions;
 use super::Api;
-use crate::call::{Answer, Call, Frame, Unanswerable};
+use crate::call::{Answer, Call, Frame, Serving, Unanswerable};
 use crate::error_code::ErrorCode;
 use crate::limits::FETCH_WAIT_MAX;
 
@@ -38,7 +38,7 @@ pub(crate) static API: Api = Api {
     versions: (4, 18),
     flexible_from: request::FLEXIBLE_FROM,
     fields: &[],
-    serve: |call, frame| Box::pin(serve(call, frame)),
+    serve: |call, frame| Serving::Later(Box::pin(serve(call, frame))),
 };
 
 async fn serve(call: Call, frame: Frame) -> Result<Answer, Unanswerable> {
