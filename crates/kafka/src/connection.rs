@@ -8,6 +8,10 @@
 //! the other, as Kafka does, with one exception: Produce requests that follow each other are all appended,
 //! in order, and then wait for the disk together. While a request waits (a Fetch for records, a JoinGroup for
 //! others) the socket is read on, within the bounds of [`crate::limits`], so that a client that goes is seen.
+//!
+//! While Produce requests wait for the disk, what comes behind them cannot become durable before the sync that runs has
+//! ended. So small requests are left in the socket until then, or until there are [`LINGER_BYTES`] of them
+//! ([`crate::low_water`]): one wake-up, one read and one answer for many instead of one for each.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -18,6 +22,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use millpond_broker::ClientContext;
+use socket2::SockRef;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
@@ -28,9 +33,10 @@ use crate::apis::{Api, api_versions, produce};
 use crate::call::{Answer, Call, Serving, Unanswerable};
 use crate::input::{Input, Next, Received};
 use crate::limits::{
-    CONNECTION_REQUEST_BYTES_MAX, CONNECTION_REQUESTS_MAX, FRAME_INTERVALS_MAX, FRAME_STALL_BYTES_MIN,
+    CONNECTION_REQUEST_BYTES_MAX, CONNECTION_REQUESTS_MAX, FRAME_INTERVALS_MAX, FRAME_STALL_BYTES_MIN, LINGER_BYTES,
     OUTGOING_BYTES_MAX, WRITE_SLICES_MAX,
 };
+use crate::low_water::LowWater;
 use crate::node::{Endpoint, Node};
 use crate::wire::{Malformed, Reader};
 
@@ -99,6 +105,8 @@ pub(crate) struct Connection {
     /// Who sent the last request; the same for all of most connections.
     client: Arc<ClientContext>,
     input: Input,
+    /// With how many bytes to read the socket tells that there are some.
+    low_water: LowWater,
     memory_wait: Option<MemoryWait>,
     pending: VecDeque<Pending>,
     pending_bytes: usize,
@@ -121,6 +129,7 @@ impl Connection {
             endpoint,
             client: Arc::new(client),
             input: Input::default(),
+            low_water: LowWater::default(),
             memory_wait: None,
             pending: VecDeque::new(),
             pending_bytes: 0,
@@ -133,18 +142,23 @@ impl Connection {
 
     /// Goes on as far as it can. Fails with the reason to close the connection.
     fn advance(&mut self, context: &mut Context<'_>) -> Result<(), Ended> {
+        // Once a wake-up is enough: what comes later is told, or found at the next one.
+        let mut look = true;
         loop {
             let mut moved = self.collect_answers(context)?;
             moved |= self.write(context)?;
             moved |= self.start_requests(context)?;
             // What was answered at once goes out before more is read: the client waits for it.
             moved |= self.write(context)?;
-            moved |= self.read(context)?;
+            moved |= self.read(context, &mut look)?;
             if !moved {
                 break;
             }
             self.moved = Instant::now();
         }
+        let waits_for_disk = matches!(self.pending.front(), Some(Pending { serving: Serving::Appended(_), .. }));
+        let linger = waits_for_disk && self.input.is_between_small_frames();
+        self.low_water.set(&self.stream, if linger { LINGER_BYTES } else { 1 })?;
         match self.watch_idle(context) {
             Poll::Ready(ended) => Err(ended),
             Poll::Pending => Ok(()),
@@ -298,14 +312,29 @@ impl Connection {
         Ok(moved)
     }
 
-    /// Reads what the socket has, unless a whole request waits to be started.
-    fn read(&mut self, context: &mut Context<'_>) -> Result<bool, Ended> {
+    /// Reads what the socket has, unless a whole request waits to be started. `look` says whether to ask a socket that
+    /// tells of nothing because there is less than its low water mark.
+    fn read(&mut self, context: &mut Context<'_>, look: &mut bool) -> Result<bool, Ended> {
         if self.input.next(self.node.request_bytes_max)? != Next::Bytes {
             return Ok(false);
         }
         // Asked first, so that a connection where nothing comes needs no buffer.
         match self.stream.poll_read_ready(context) {
             Poll::Ready(ready) => ready?,
+            Poll::Pending if *look && self.low_water.is_raised() => {
+                // What is read past tokio is not noted there; and need not be, as it waits for the next news already.
+                *look = false;
+                let mut socket = &*SockRef::from(&self.stream);
+                return match self.input.read_small(&mut socket) {
+                    Ok((0, _)) => Err(Ended::ByClient),
+                    Ok((_, filled)) => {
+                        *look = filled;
+                        Ok(true)
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+                    Err(error) => Err(error.into()),
+                };
+            }
             Poll::Pending => return Ok(false),
         }
         // Unlike `try_read_buf`, this takes a read that was not filled for the end of what there is, and does not try
@@ -401,7 +430,12 @@ impl Pending {
 mod tests {
     use std::time::Duration;
 
-    use millpond_broker::{Broker, BrokerOptions};
+    use bytes::{BufMut, BytesMut};
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+    use kafka_protocol::messages::{ProduceRequest, TopicName};
+    use kafka_protocol::protocol::{Encodable, StrBytes};
+    use millpond_broker::{Broker, BrokerOptions, NewTopicRequest};
+    use millpond_records::{BatchBuilder, BatchOptions};
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
@@ -448,6 +482,58 @@ mod tests {
         assert!(is_stalled(&ended), "{ended}");
         assert_eq!(node.request_memory.available_permits(), node.request_memory_bytes);
         trickle.await.unwrap();
+    }
+
+    /// A Produce request for one record that waits for the disk, with its length in front.
+    fn produce_request(correlation_id: i32) -> Vec<u8> {
+        let mut batch = BatchBuilder::new(BatchOptions::default());
+        batch.push(0, None, Some(b"value"), &[]);
+        let topic = TopicProduceData::default().with_name(TopicName(StrBytes::from_static_str("t")));
+        let partition = PartitionProduceData::default().with_records(Some(batch.build().into()));
+        let request = ProduceRequest::default()
+            .with_acks(-1)
+            .with_timeout_ms(30_000)
+            .with_topic_data(vec![topic.with_partition_data(vec![partition])]);
+        let mut frame = BytesMut::new();
+        frame.put_i32(0);
+        frame.put_i16(produce::API.key);
+        frame.put_i16(7);
+        frame.put_i32(correlation_id);
+        frame.put_i16(-1);
+        request.encode(&mut frame, 7).unwrap();
+        let len = frame.len() as i32 - 4;
+        frame[..4].copy_from_slice(&len.to_be_bytes());
+        frame.to_vec()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn requests_that_came_while_others_waited_for_the_disk_are_answered_in_order() {
+        let (connection, mut client, node, _folder) = connection(Duration::from_secs(600)).await;
+        node.broker.create_topic(NewTopicRequest::new("t"), false).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let (mut answers, mut requests) = client.split();
+        let send = async {
+            for id in 0..300 {
+                requests.write_all(&produce_request(id)).await.unwrap();
+                if id % 7 == 0 {
+                    // Sometimes the disk is done in between, and the next one finds nobody waiting.
+                    tokio::time::sleep(Duration::from_millis(u64::from(id as u32 % 3) * 4)).await;
+                }
+            }
+        };
+        let receive = async {
+            for id in 0..300 {
+                let mut answer = vec![0; answers.read_i32().await.unwrap() as usize];
+                answers.read_exact(&mut answer).await.unwrap();
+                assert_eq!(answer[..4], i32::to_be_bytes(id));
+                // One topic, its name, one partition and its index stand between the id and the error code.
+                assert_eq!(answer[4 + 4 + 3 + 4 + 4..][..2], [0, 0], "the error code");
+            }
+        };
+        let both = async { tokio::join!(send, receive) };
+        tokio::time::timeout(Duration::from_secs(60), both).await.expect("some request was not seen");
+        drop(client);
+        assert!(matches!(connection.await.unwrap(), Ended::ByClient));
     }
 
     #[tokio::test]

@@ -5,6 +5,8 @@
 //! the next one is read: bytes of another large frame in the small buffer would have to be copied. The node's memory is
 //! asked for a large frame when its start has come ([`FRAME_START_BYTES`]): a claim alone holds nothing.
 
+use std::io::{self, Read};
+
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::sync::OwnedSemaphorePermit;
@@ -118,6 +120,24 @@ impl Input {
         bytes.extend_from_slice(&self.buffer[LENGTH_BYTES..]);
         self.buffer.clear();
         self.large = Some(Large { bytes, len, memory: None });
+    }
+
+    /// Whether nothing is there but the front of a small frame, or of one whose length is not known yet.
+    pub(crate) fn is_between_small_frames(&self) -> bool {
+        let begun = self.buffer.first_chunk::<LENGTH_BYTES>().map(|bytes| u32::from_be_bytes(*bytes) as usize);
+        self.large.is_none() && !self.length_first && begun.is_none_or(|len| len < LARGE_FRAME_BYTES)
+    }
+
+    /// Reads once from `source` where [`Input::space`] says: how many bytes, and whether they filled it.
+    pub(crate) fn read_small(&mut self, source: &mut impl Read) -> io::Result<(usize, bool)> {
+        let space = self.space();
+        let end = space.get_ref().len() + Limit::limit(&space);
+        let buffer = space.into_inner();
+        let before = buffer.len();
+        buffer.resize(end, 0);
+        let read = source.read(&mut buffer[before..]);
+        buffer.truncate(before + read.as_ref().map_or(0, |read| *read));
+        read.map(|read| (read, before + read == end))
     }
 
     /// Where the next bytes go, and how many at most. For when [`Input::next`] asks for bytes.

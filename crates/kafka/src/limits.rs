@@ -30,6 +30,10 @@ pub(crate) const FRAME_STALL_BYTES_MIN: usize = 64 * 1024;
 /// See [`FRAME_STALL_MAX`]: after so many intervals every frame is whole. 100 MB take eight minutes at the longest.
 pub(crate) const FRAME_INTERVALS_MAX: usize = 16;
 
+/// While Produce requests wait for the disk, small ones that follow them stay in the socket up to so many bytes
+/// (the system takes twice as much without a larger buffer).
+pub(crate) const LINGER_BYTES: usize = 32 * 1024;
+
 /// How many requests of one connection may wait for their answers (Produce requests; all others go one by one).
 pub(crate) const CONNECTION_REQUESTS_MAX: usize = 128;
 

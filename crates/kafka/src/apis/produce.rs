@@ -15,14 +15,14 @@ mod request;
 mod response;
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
 use futures::future::join_all;
-use millpond_broker::{Acks, Appended, Begun, Gated, Partition, ProduceError};
+use millpond_broker::{Acks, Appended, Begun, BoxFuture, Gated, Partition, ProduceError};
 use millpond_types::{Offset, TopicId};
 use tokio::time::{Instant, timeout_at};
 
@@ -170,7 +170,7 @@ pub(crate) struct Waiting {
     /// The batches that were not seen to be durable yet, the last one first.
     unsynced: Vec<Unsynced>,
     /// The wait for the first of them.
-    durable: Option<Pin<Box<dyn Future<Output = Result<(), ProduceError>> + Send>>>,
+    durable: Option<BoxFuture<'static, Result<(), ProduceError>>>,
     deadline: Instant,
     timeout_ms: i32,
 }
@@ -179,10 +179,18 @@ impl Waiting {
     /// Ready when all is durable, or the time is up.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while let Some(Unsynced { place, partition, end }) = self.unsynced.last() {
-            let durable = self.durable.get_or_insert_with(|| {
-                Box::pin(durable_in_time(partition.clone(), *end, self.deadline, self.timeout_ms))
-            });
-            let outcome = ready!(durable.as_mut().poll(context));
+            let outcome = match &mut self.durable {
+                Some(durable) => ready!(durable.as_mut().poll(context)),
+                // Behind the first of those who wait most are durable by now, and need no wait with a timer.
+                None => match pin!(partition.durable(*end)).poll(context) {
+                    Poll::Ready(outcome) => outcome,
+                    Poll::Pending => {
+                        let wait = durable_in_time(partition.clone(), *end, self.deadline, self.timeout_ms);
+                        self.durable = Some(Box::pin(wait));
+                        continue;
+                    }
+                },
+            };
             if let Err(error) = outcome {
                 let slot = &mut self.response.topics[place.0].partitions[place.1];
                 *slot = failed(&self.call, slot.index, error);
