@@ -16,6 +16,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::os::fd::AsFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,7 +24,7 @@ use std::time::Instant;
 
 use millpond_broker::ClientContext;
 use socket2::SockRef;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, Interest};
 use tokio::net::TcpStream;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit};
 use tokio::time::Sleep;
@@ -289,11 +290,15 @@ impl Connection {
     fn write(&mut self, context: &mut Context<'_>) -> Result<bool, Ended> {
         let mut moved = false;
         while !self.out.is_empty() {
-            let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
-            let count = self.out.slices(&mut slices);
-            let written = match count {
-                1 => self.stream.try_write(&slices[0]),
-                _ => self.stream.try_write_vectored(&slices[..count]),
+            let written = match self.out.file() {
+                Some(piece) => self.stream.try_io(Interest::WRITABLE, || piece.send_to(self.stream.as_fd())),
+                None => {
+                    let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
+                    match self.out.slices(&mut slices) {
+                        1 => self.stream.try_write(&slices[0]),
+                        count => self.stream.try_write_vectored(&slices[..count]),
+                    }
+                }
             };
             match written {
                 Ok(written) => {
@@ -430,21 +435,28 @@ impl Pending {
 mod tests {
     use std::time::Duration;
 
-    use bytes::{BufMut, BytesMut};
+    use bytes::{BufMut, Bytes, BytesMut};
+    use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
     use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
-    use kafka_protocol::messages::{ProduceRequest, TopicName};
-    use kafka_protocol::protocol::{Encodable, StrBytes};
-    use millpond_broker::{Broker, BrokerOptions, NewTopicRequest};
+    use kafka_protocol::messages::{FetchRequest, FetchResponse, ProduceRequest, TopicName};
+    use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+    use millpond_broker::{BatchPiece, Broker, BrokerOptions, NewTopicRequest};
     use millpond_records::{BatchBuilder, BatchOptions};
+    use tempfile::TempDir;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::apis::fetch;
     use crate::limits::FRAME_START_BYTES;
 
     /// A connection in a node that lets large frames stall for `stall_max`, and its client.
-    async fn connection(stall_max: Duration) -> (Connection, TcpStream, Arc<Node>, tempfile::TempDir) {
-        let folder = tempfile::tempdir().unwrap();
+    async fn connection(stall_max: Duration) -> (Connection, TcpStream, Arc<Node>, TempDir) {
+        connection_to(tempfile::tempdir().unwrap(), stall_max).await
+    }
+
+    /// The same to a node over `folder`.
+    async fn connection_to(folder: TempDir, stall_max: Duration) -> (Connection, TcpStream, Arc<Node>, TempDir) {
         let mut node = Node::new(Broker::open(BrokerOptions::new(folder.path())).unwrap());
         Arc::get_mut(&mut node).expect("nobody else has it yet").frame_stall_max = stall_max;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -452,6 +464,20 @@ mod tests {
         let (stream, _) = listener.accept().await.unwrap();
         let endpoint = Arc::new(Endpoint { host: "127.0.0.1".to_owned(), port: 9092 });
         (Connection::new(stream, node.clone(), "127.0.0.1".to_owned(), endpoint), client, node, folder)
+    }
+
+    /// A request of a version without flexible fields, with its length in front.
+    fn request_frame(key: i16, version: i16, correlation_id: i32, request: &impl Encodable) -> Vec<u8> {
+        let mut frame = BytesMut::new();
+        frame.put_i32(0);
+        frame.put_i16(key);
+        frame.put_i16(version);
+        frame.put_i32(correlation_id);
+        frame.put_i16(-1);
+        request.encode(&mut frame, version).unwrap();
+        let len = frame.len() as i32 - 4;
+        frame[..4].copy_from_slice(&len.to_be_bytes());
+        frame.to_vec()
     }
 
     fn is_stalled(ended: &Ended) -> bool {
@@ -494,16 +520,7 @@ mod tests {
             .with_acks(-1)
             .with_timeout_ms(30_000)
             .with_topic_data(vec![topic.with_partition_data(vec![partition])]);
-        let mut frame = BytesMut::new();
-        frame.put_i32(0);
-        frame.put_i16(produce::API.key);
-        frame.put_i16(7);
-        frame.put_i32(correlation_id);
-        frame.put_i16(-1);
-        request.encode(&mut frame, 7).unwrap();
-        let len = frame.len() as i32 - 4;
-        frame[..4].copy_from_slice(&len.to_be_bytes());
-        frame.to_vec()
+        request_frame(produce::API.key, 7, correlation_id, &request)
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -532,6 +549,45 @@ mod tests {
         };
         let both = async { tokio::join!(send, receive) };
         tokio::time::timeout(Duration::from_secs(60), both).await.expect("some request was not seen");
+        drop(client);
+        assert!(matches!(connection.await.unwrap(), Ended::ByClient));
+    }
+
+    #[tokio::test]
+    async fn large_batches_go_from_the_file_to_the_socket_as_they_lie() {
+        let folder = tempfile::tempdir().unwrap();
+        let broker = Broker::open(BrokerOptions::new(folder.path())).unwrap();
+        broker.create_topic(NewTopicRequest::new("t"), false).await.unwrap();
+        for n in 0..40 {
+            let mut batch = BatchBuilder::new(BatchOptions::default());
+            batch.push(0, None, Some(&vec![n; 50_000]), &[]);
+            broker.partition("t", 0).unwrap().append_owned(batch.build()).unwrap();
+        }
+        broker.shutdown().await.unwrap();
+        drop(broker);
+        // Nothing is in memory after a start.
+        let (connection, mut client, node, _folder) = connection_to(folder, Duration::from_secs(600)).await;
+        let connection = tokio::spawn(connection);
+        let partition = node.broker.partition("t", 0).unwrap();
+        let is_file = |piece: &BatchPiece| matches!(piece, BatchPiece::File(_));
+        assert!(partition.find(0, 1 << 20, true).unwrap().pieces.iter().all(is_file));
+        let wanted = FetchPartition::default().with_partition_max_bytes(10 << 20);
+        let topic = FetchTopic::default().with_topic(TopicName(StrBytes::from_static_str("t")));
+        let request =
+            FetchRequest::default().with_max_bytes(10 << 20).with_topics(vec![topic.with_partitions(vec![wanted])]);
+        // Twice, so that the second answer follows the file's bytes of the first.
+        for id in 1..=2 {
+            client.write_all(&request_frame(fetch::API.key, 4, id, &request)).await.unwrap();
+        }
+        for id in 1..=2 {
+            let mut answer = vec![0; client.read_i32().await.unwrap() as usize];
+            client.read_exact(&mut answer).await.unwrap();
+            assert_eq!(answer[..4], i32::to_be_bytes(id));
+            let answer = FetchResponse::decode(&mut Bytes::from(answer).slice(4..), 4).unwrap();
+            let stored = partition.read(0, 10 << 20, true).unwrap().chunks.concat();
+            assert!(stored.len() > 2_000_000);
+            assert_eq!(answer.responses[0].partitions[0].records.clone().unwrap(), stored);
+        }
         drop(client);
         assert!(matches!(connection.await.unwrap(), Ended::ByClient));
     }
