@@ -342,6 +342,8 @@ impl Connection {
             }
             Poll::Pending => return Ok(false),
         }
+        // If there is more than fits, tokio knows.
+        *look = false;
         // Unlike `try_read_buf`, this takes a read that was not filled for the end of what there is, and does not try
         // again in vain.
         let mut space = self.input.space();
