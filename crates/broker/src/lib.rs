@@ -66,9 +66,9 @@ pub use gate::{Admitted, BoxFuture, ClientContext, Gate, GatedBatch, OnAppended,
 pub use groups::OFFSETS_TOPIC;
 pub use internal_records::NewRecord;
 pub use metrics::BrokerMetrics;
-pub use millpond_log::{Appended, FetchedBytes};
+pub use millpond_log::{Appended, BatchPiece, FetchedBytes, FilePiece, FoundBatches};
 pub use partition::Partition;
-pub use produce::{Acks, ProducePartition};
+pub use produce::{Acks, Begun, Gated, ProducePartition};
 pub use start::BrokerOptions;
 pub use topics::NewTopicRequest;
 pub use waiter::Waiter;

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use millpond_log::{AppendError, Appended, FetchedBytes, LogError, PartitionLog, ReadError};
+use millpond_log::{AppendError, Appended, FetchedBytes, FoundBatches, LogError, PartitionLog, ReadError};
 use millpond_records::BatchHeader;
 use millpond_types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId, TopicName, TopicPartition};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
@@ -163,7 +163,17 @@ impl Partition {
         self.read_to(from, bytes_max, self.visible_end(), whole_first)
     }
 
-    /// The same up to the log's end: for the owner of a held partition.
+    /// The same, but what lies on the disk in large batches is not read: the result tells where it is.
+    ///
+    /// What is shown is never cut and never written again, so it may be read from there later.
+    pub fn find(&self, from: Offset, bytes_max: usize, whole_first: bool) -> Result<FoundBatches, FetchError> {
+        let found = self.within(from, self.visible_end(), |end| self.log.find(from, bytes_max, end, whole_first))?;
+        let found = found.unwrap_or_default();
+        self.around.metrics.bytes_read.inc_by(found.len as u64);
+        Ok(found)
+    }
+
+    /// The same as [`Partition::read`] up to the log's end: for the owner of a held partition.
     pub fn read_held(&self, from: Offset, bytes_max: usize, whole_first: bool) -> Result<FetchedBytes, FetchError> {
         self.read_to(from, bytes_max, self.end(), whole_first)
     }
@@ -175,22 +185,34 @@ impl Partition {
         end: Offset,
         whole_first: bool,
     ) -> Result<FetchedBytes, FetchError> {
+        let fetched = self.within(from, end, |end| self.log.read(from, bytes_max, end, whole_first))?;
+        let nothing = FetchedBytes { base_offset: from, next_offset: from, ..FetchedBytes::default() };
+        let fetched = fetched.unwrap_or(nothing);
+        self.around.metrics.bytes_read.inc_by(fetched.len as u64);
+        Ok(fetched)
+    }
+
+    /// What `read` finds below `end`; none if `from` is not below it.
+    fn within<T>(
+        &self,
+        from: Offset,
+        end: Offset,
+        read: impl FnOnce(Offset) -> Result<T, ReadError>,
+    ) -> Result<Option<T>, FetchError> {
         let _life = self.existing()?;
         let (log_start, log_end) = (self.log_start(), self.end());
         if from < log_start || from > log_end {
             return Err(FetchError::OutOfRange { offset: from, log_start, log_end });
         }
         if from >= end {
-            return Ok(FetchedBytes { base_offset: from, next_offset: from, ..FetchedBytes::default() });
+            return Ok(None);
         }
-        let fetched = self.log.read(from, bytes_max, end, whole_first).map_err(|error| match error {
+        read(end).map(Some).map_err(|error| match error {
             ReadError::OutOfRange { log_start, log_end, .. } => {
                 FetchError::OutOfRange { offset: from, log_start, log_end }
             }
             other => FetchError::Log(other),
-        })?;
-        self.around.metrics.bytes_read.inc_by(fetched.len as u64);
-        Ok(fetched)
+        })
     }
 
     /// Keeps the topic from being deleted while the result is held.

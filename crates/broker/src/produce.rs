@@ -43,6 +43,29 @@ pub struct ProducePartition {
     pub timeout_ms: i64,
 }
 
+/// How far a batch got at once.
+#[derive(Debug)]
+pub enum Begun {
+    /// It is in the log. Who wants it durable waits for [`Partition::durable`].
+    Appended(Appended),
+    /// A gate has to let it in.
+    Gated(Gated),
+}
+
+/// A checked batch before the gate of its topic.
+pub struct Gated {
+    gateway: Arc<Gateway>,
+    partition: Arc<Partition>,
+    header: BatchHeader,
+    batch: BytesMut,
+}
+
+impl std::fmt::Debug for Gated {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Gated({})", self.partition.name())
+    }
+}
+
 impl Broker {
     /// Checks a batch, lets the topic's gate decide, appends it, and with [`Acks::All`] waits until it is durable.
     ///
@@ -50,6 +73,19 @@ impl Broker {
     /// its effect.
     pub async fn produce(&self, request: ProducePartition) -> Result<Appended, ProduceError> {
         let ProducePartition { partition, batch, acks, client, timeout_ms } = request;
+        match self.begin_produce(&partition, batch)? {
+            Begun::Appended(appended) => {
+                if acks == Acks::All {
+                    durable_in_time(&partition, appended, timeout_of(timeout_ms)).await?;
+                }
+                Ok(appended)
+            }
+            Begun::Gated(gated) => gated.pass(acks, client, timeout_ms).await,
+        }
+    }
+
+    /// Checks a batch, and appends it if there is no gate before its topic. Waits for nothing.
+    pub fn begin_produce(&self, partition: &Arc<Partition>, batch: BytesMut) -> Result<Begun, ProduceError> {
         let topic = partition.topic_state();
         let header = validate_produced(&batch, topic.batch_bytes_max()).map_err(|error| match error {
             ProducedError::TooLarge { len, bytes_max } => ProduceError::TooLarge { bytes: len, bytes_max },
@@ -59,18 +95,10 @@ impl Broker {
         if let Some(stream) = topic.owner() {
             return Err(ProduceError::OwnedByStream { topic: topic.name().clone(), stream: stream.to_string() });
         }
-        let gateway = self.gates.find(topic.name());
-        let timeout = Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0));
-        match gateway {
-            Some(gateway) => pass_gate(gateway, partition, &header, batch, acks, client, timeout).await,
+        match self.gates.find(topic.name()) {
+            Some(gateway) => Ok(Begun::Gated(Gated { gateway, partition: partition.clone(), header, batch })),
             None if topic.is_internal() => Err(ProduceError::InternalTopic { topic: topic.name().clone() }),
-            None => {
-                let appended = partition.append(batch)?;
-                if acks == Acks::All {
-                    durable_in_time(&partition, appended, timeout).await?;
-                }
-                Ok(appended)
-            }
+            None => partition.append(batch).map(Begun::Appended),
         }
     }
 
@@ -91,46 +119,48 @@ async fn durable_in_time(partition: &Partition, appended: Appended, timeout: Dur
     }
 }
 
-async fn pass_gate(
-    gateway: Arc<Gateway>,
-    partition: Arc<Partition>,
-    header: &BatchHeader,
-    batch: BytesMut,
-    acks: Acks,
-    client: ClientContext,
-    timeout: Duration,
-) -> Result<Appended, ProduceError> {
-    // Fair: batches go through in the order they came.
-    let turn = gateway.turn.clone().lock_owned().await;
-    // An idempotent producer that sends a batch again wants to hear that it is in, not what the gate thinks of it now.
-    if let Some(appended) = partition.find_duplicate(header) {
-        if acks == Acks::All {
-            durable_in_time(&partition, appended, timeout).await?;
+fn timeout_of(timeout_ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(timeout_ms).unwrap_or(0))
+}
+
+impl Gated {
+    /// Lets the gate decide, appends the batch, and with [`Acks::All`] waits until it is durable.
+    pub async fn pass(self, acks: Acks, client: ClientContext, timeout_ms: i64) -> Result<Appended, ProduceError> {
+        let Gated { gateway, partition, header, batch } = self;
+        let timeout = timeout_of(timeout_ms);
+        // Fair: batches go through in the order they came.
+        let turn = gateway.turn.clone().lock_owned().await;
+        // An idempotent producer that sends a batch again wants to hear that it is in, not what the gate thinks of it now.
+        if let Some(appended) = partition.find_duplicate(&header) {
+            if acks == Acks::All {
+                durable_in_time(&partition, appended, timeout).await?;
+            }
+            return Ok(appended);
         }
-        return Ok(appended);
-    }
-    let records: Bytes = batch.freeze();
-    let gated = GatedBatch { partition: partition.name(), records: records.clone(), client };
-    let admitted = (gateway.gate)(gated)
-        .await
-        .map_err(|refusal| ProduceError::Refused { message: refusal.message, record_errors: refusal.record_errors })?;
-    // From here on it is a task of its own: what is in the log takes its effect, whether or not the client waits.
-    let effect = tokio::spawn(async move {
-        let _turn = turn;
-        let appended = match partition.append(BytesMut::from(records)) {
-            Ok(appended) => partition.durable(appended.last_offset + 1).await.map(|()| appended),
-            Err(error) => Err(error),
-        };
-        let outcome = match &appended {
-            Ok(appended) => Ok(appended.base_offset),
-            Err(error) => Err(error.to_string()),
-        };
-        (admitted.on_appended)(outcome).await;
-        appended
-    });
-    match effect.await {
-        Ok(appended) => appended,
-        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-        Err(_cancelled) => Err(ProduceError::Stopping),
+        let records: Bytes = batch.freeze();
+        let gated = GatedBatch { partition: partition.name(), records: records.clone(), client };
+        let admitted = (gateway.gate)(gated).await.map_err(|refusal| ProduceError::Refused {
+            message: refusal.message,
+            record_errors: refusal.record_errors,
+        })?;
+        // From here on it is a task of its own: what is in the log takes its effect, whether or not the client waits.
+        let effect = tokio::spawn(async move {
+            let _turn = turn;
+            let appended = match partition.append(BytesMut::from(records)) {
+                Ok(appended) => partition.durable(appended.last_offset + 1).await.map(|()| appended),
+                Err(error) => Err(error),
+            };
+            let outcome = match &appended {
+                Ok(appended) => Ok(appended.base_offset),
+                Err(error) => Err(error.to_string()),
+            };
+            (admitted.on_appended)(outcome).await;
+            appended
+        });
+        match effect.await {
+            Ok(appended) => appended,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_cancelled) => Err(ProduceError::Stopping),
+        }
     }
 }

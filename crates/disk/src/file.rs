@@ -97,6 +97,26 @@ impl File {
         Ok(bytes.len() - before)
     }
 
+    /// Sends up to `len` bytes from `position` on to `socket`, as many as it takes without waiting if it does not wait;
+    /// none at the file's end. The bytes go from the system's cache to the socket without passing through this process,
+    /// where the system can do that.
+    ///
+    /// Errors are the socket's as often as the file's, and told as they come.
+    pub fn send_at(&self, socket: BorrowedFd<'_>, len: usize, position: u64) -> io::Result<usize> {
+        #[cfg(target_os = "linux")]
+        {
+            let mut position = position;
+            Ok(rustix::fs::sendfile(socket, &self.inner, Some(&mut position), len)?)
+        }
+        #[cfg(not(target_os = "linux"))]
+        {
+            const BYTES_A_CALL_MAX: usize = 256 * 1024;
+            let mut bytes = vec![0; len.min(BYTES_A_CALL_MAX)];
+            let read = self.inner.read_at(&mut bytes, position)?;
+            Ok(rustix::io::write(socket, &bytes[..read])?)
+        }
+    }
+
     /// Writes all of `bytes` at `position`.
     pub fn write_all_at(&self, bytes: &[u8], position: u64) -> Result<(), DiskError> {
         self.inner.write_all_at(bytes, position).map_err(|e| self.error("write", e))
@@ -174,6 +194,24 @@ mod tests {
         assert_eq!(file.len().unwrap(), 5);
         file.sync_data().unwrap();
         file.sync_all().unwrap();
+    }
+
+    #[test]
+    fn what_is_sent_to_a_socket_comes_from_the_position() {
+        use std::io::Read;
+        use std::os::unix::net::UnixStream;
+
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::create_new(&dir.path().join("f")).unwrap();
+        file.write_all_at(b"hello world", 0).unwrap();
+        let (sender, mut receiver) = UnixStream::pair().unwrap();
+        assert_eq!(file.send_at(sender.as_fd(), 3, 6).unwrap(), 3);
+        assert_eq!(file.send_at(sender.as_fd(), 100, 9).unwrap(), 2);
+        assert_eq!(file.send_at(sender.as_fd(), 100, 11).unwrap(), 0);
+        drop(sender);
+        let mut sent = Vec::new();
+        receiver.read_to_end(&mut sent).unwrap();
+        assert_eq!(sent, b"world");
     }
 
     #[test]

@@ -3,24 +3,25 @@
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, BytesMut};
+use millpond_broker::{BatchPiece, FilePiece};
 
 use crate::budget::Taken;
 use crate::limits::{SMALL_CHUNK_BYTES, WRITE_BUFFER_KEPT_BYTES, WRITE_SLICES_MAX};
 
 /// What a connection still has to write: answer after answer, in as few slices as possible.
 ///
-/// Small things are written to one buffer. A chunk of records is only noted, with its place in the buffer, until the
-/// frame around it is closed and its length known.
+/// Small things are written to one buffer. A piece of records is only noted, with its place in the buffer, until the
+/// frame around it is closed and its length known. A piece that lies in a file goes from there to the socket.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     /// Goes first.
-    chunks: VecDeque<Bytes>,
+    chunks: VecDeque<BatchPiece>,
     chunks_len: usize,
     /// Follows the chunks.
     buffer: BytesMut,
     /// Chunks of the open frame, each with its place in `buffer`.
-    noted: Vec<(usize, Bytes)>,
+    noted: Vec<(usize, BatchPiece)>,
     noted_len: usize,
     /// The shares of the node's budget that the chunks took; given back when all is written.
     taken: Vec<Taken>,
@@ -49,7 +50,7 @@ impl Outgoing {
         for (place, chunk) in self.noted.drain(..) {
             let before = self.buffer.split_to(place - removed).freeze();
             removed = place;
-            for piece in [before, chunk].into_iter().filter(|piece| !piece.is_empty()) {
+            for piece in [BatchPiece::Memory(before), chunk].into_iter().filter(|piece| !piece.is_empty()) {
                 self.chunks_len += piece.len();
                 self.chunks.push_back(piece);
             }
@@ -63,12 +64,13 @@ impl Outgoing {
     }
 
     /// Adds a chunk to the open frame, without copying it unless it is small.
-    pub(crate) fn push(&mut self, chunk: Bytes) {
-        if chunk.len() < SMALL_CHUNK_BYTES {
-            self.buffer.put_slice(&chunk);
-        } else {
-            self.noted_len += chunk.len();
-            self.noted.push((self.buffer.len(), chunk));
+    pub(crate) fn push(&mut self, chunk: BatchPiece) {
+        match chunk {
+            BatchPiece::Memory(bytes) if bytes.len() < SMALL_CHUNK_BYTES => self.buffer.put_slice(&bytes),
+            chunk => {
+                self.noted_len += chunk.len();
+                self.noted.push((self.buffer.len(), chunk));
+            }
         }
     }
 
@@ -87,9 +89,24 @@ impl Outgoing {
         self.len() == 0
     }
 
-    /// Fills in the next slices to write, and says how many there are.
+    /// The piece of a file that is to be sent next, if it is one. What is sent of it is then told to
+    /// [`Outgoing::advance`].
+    pub(crate) fn file(&self) -> Option<&FilePiece> {
+        match self.chunks.front() {
+            Some(BatchPiece::File(piece)) => Some(piece),
+            _ => None,
+        }
+    }
+
+    /// Fills in the next slices to write, up to the next piece of a file, and says how many there are.
     pub(crate) fn slices<'a>(&'a self, slices: &mut [IoSlice<'a>; WRITE_SLICES_MAX]) -> usize {
-        let all = self.chunks.iter().map(|chunk| &chunk[..]).chain([&self.buffer[..]]);
+        let is_file = |chunk: &BatchPiece| matches!(chunk, BatchPiece::File(_));
+        let rest = if self.chunks.iter().any(is_file) { &[] } else { &self.buffer[..] };
+        let memory = self.chunks.iter().map_while(|chunk| match chunk {
+            BatchPiece::Memory(bytes) => Some(&bytes[..]),
+            BatchPiece::File(_) => None,
+        });
+        let all = memory.chain([rest]);
         let mut count = 0;
         for (slot, piece) in slices.iter_mut().zip(all.filter(|piece| !piece.is_empty())) {
             *slot = IoSlice::new(piece);
@@ -102,7 +119,10 @@ impl Outgoing {
     pub(crate) fn advance(&mut self, mut written: usize) {
         while let Some(first) = self.chunks.front_mut() {
             let part = first.len().min(written);
-            first.advance(part);
+            match first {
+                BatchPiece::Memory(bytes) => bytes.advance(part),
+                BatchPiece::File(piece) => piece.advance(part),
+            }
             written -= part;
             self.chunks_len -= part;
             if !first.is_empty() {
@@ -121,10 +141,10 @@ impl Outgoing {
 
     /// Everything in one piece.
     #[cfg(test)]
-    pub(crate) fn into_bytes(mut self) -> Bytes {
+    pub(crate) fn into_bytes(mut self) -> bytes::Bytes {
         self.place_noted();
         let mut all = BytesMut::new();
-        self.chunks.iter().for_each(|chunk| all.extend_from_slice(chunk));
+        self.chunks.into_iter().for_each(|chunk| all.extend_from_slice(&chunk.read().unwrap()));
         all.extend_from_slice(&self.buffer);
         all.freeze()
     }
@@ -167,7 +187,7 @@ mod tests {
                     for (n, len) in chunks.iter().enumerate() {
                         match len % 2 {
                             0 => out.buffer().extend_from_slice(&vec![n as u8; *len]),
-                            _ => out.push(Bytes::from(vec![n as u8; *len])),
+                            _ => out.push(BatchPiece::Memory(vec![n as u8; *len].into())),
                         }
                     }
                 });

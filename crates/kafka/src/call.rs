@@ -58,7 +58,14 @@ pub(crate) enum Unanswerable {
 }
 
 /// A request being served.
-pub(crate) type Serving = Pin<Box<dyn Future<Output = Result<Answer, Unanswerable>> + Send>>;
+pub(crate) enum Serving {
+    /// It is answered already.
+    Answered(Result<Answer, Unanswerable>),
+    /// It is appended, and waits to be durable: nothing but looking is left to do.
+    Appended(produce::Waiting),
+    /// Its steps are taken as it is polled.
+    Later(Pin<Box<dyn Future<Output = Result<Answer, Unanswerable>> + Send>>),
+}
 
 /// Who asks, in which version, and whom to ask.
 #[derive(Debug, Clone)]
@@ -83,6 +90,16 @@ impl Call {
             self.node.metrics.of(self.api).errors.inc();
         }
         error.code()
+    }
+
+    /// Serves the request by [`Call::answer`].
+    pub(crate) fn serve<R, H, F>(self, frame: Frame, handle: H) -> Serving
+    where
+        R: Request + Send + 'static,
+        H: FnOnce(Call, R) -> F + Send + 'static,
+        F: Future<Output = R::Response> + Send + 'static,
+    {
+        Serving::Later(Box::pin(self.answer(frame, handle)))
     }
 
     /// Decodes the request, lets `handle` answer it, and encodes the answer.

@@ -2,14 +2,17 @@
 //!
 //! Small frames are read many at a time into one buffer, which is used again. A large frame gets a buffer of its own
 //! size and is read straight into it, so that its records never move. With a large frame no more than the length of
-//! the next one is read: bytes of another large frame in the small buffer would have to be copied.
+//! the next one is read: bytes of another large frame in the small buffer would have to be copied. The node's memory is
+//! asked for a large frame when its start has come ([`FRAME_START_BYTES`]): a claim alone holds nothing.
+
+use std::io::{self, Read};
 
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, BytesMut};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::call::Frame;
-use crate::limits::{LARGE_FRAME_BYTES, READ_BUFFER_BYTES};
+use crate::limits::{FRAME_ALLOCATED_AT_ONCE_BYTES, FRAME_START_BYTES, LARGE_FRAME_BYTES, READ_BUFFER_BYTES};
 use crate::wire::Malformed;
 
 /// The length in front of a frame.
@@ -25,10 +28,18 @@ pub(crate) type Received = (Frame, Option<OwnedSemaphorePermit>);
 #[derive(Debug, Default)]
 pub(crate) struct Input {
     buffer: BytesMut,
-    /// A large frame that is being received, and its length.
-    large: Option<(BytesMut, usize, OwnedSemaphorePermit)>,
+    large: Option<Large>,
     /// The last frame was large.
     length_first: bool,
+}
+
+/// A large frame that is being received.
+#[derive(Debug)]
+struct Large {
+    bytes: BytesMut,
+    len: usize,
+    /// Its share of the node's memory. Without it no more than the start is read.
+    memory: Option<OwnedSemaphorePermit>,
 }
 
 /// What comes next.
@@ -38,15 +49,15 @@ pub(crate) enum Next {
     Frame(i16),
     /// More bytes must be read.
     Bytes,
-    /// A large frame begins, for which this much memory must be had ([`Input::begin_large`]).
+    /// The start of a large frame has come, and this much memory must be had for it ([`Input::grant`]).
     Memory(usize),
 }
 
 impl Input {
     /// What comes next. Fails on a length that no request has.
     pub(crate) fn next(&self, frame_bytes_max: usize) -> Result<Next, Malformed> {
-        if let Some((frame, len, _)) = &self.large {
-            return Ok(if frame.len() >= *len { Next::Frame(api_key(frame)) } else { Next::Bytes });
+        if let Some(large) = &self.large {
+            return Ok(large.next());
         }
         let Some(len) = self.buffer.first_chunk::<LENGTH_BYTES>().map(|bytes| i32::from_be_bytes(*bytes)) else {
             return Ok(Next::Bytes);
@@ -61,7 +72,6 @@ impl Input {
         }
         Ok(match self.buffer.len() >= LENGTH_BYTES + len {
             true => Next::Frame(api_key(&self.buffer[LENGTH_BYTES..])),
-            false if len >= LARGE_FRAME_BYTES => Next::Memory(len),
             false => Next::Bytes,
         })
     }
@@ -71,41 +81,71 @@ impl Input {
     /// # Panics
     /// When there is none.
     pub(crate) fn take(&mut self) -> Received {
-        if let Some((mut bytes, len, permit)) = self.large.take() {
+        if let Some(Large { mut bytes, len, memory }) = self.large.take() {
             self.length_first = true;
             self.buffer.extend_from_slice(&bytes[len..]);
             bytes.truncate(len);
-            return (Frame { bytes, body: 0, shared: false }, Some(permit));
+            return (Frame { bytes, body: 0, shared: false }, memory);
         }
         let len = self.buffer.get_i32() as usize;
         let bytes = self.buffer.split_to(len);
         (Frame { bytes, body: 0, shared: true }, None)
     }
 
-    /// Gives the large frame that begins its memory.
-    pub(crate) fn begin_large(&mut self, permit: OwnedSemaphorePermit) {
-        let len = self.buffer.get_i32() as usize;
-        let mut frame = BytesMut::with_capacity(len + LENGTH_BYTES);
-        frame.extend_from_slice(&self.buffer);
+    /// Gives the large frame that waits for it its memory.
+    pub(crate) fn grant(&mut self, memory: OwnedSemaphorePermit) {
+        if let Some(large) = &mut self.large {
+            large.bytes.reserve(large.len + LENGTH_BYTES - large.bytes.len());
+            large.memory = Some(memory);
+        }
+    }
+
+    /// Of the large frame that is being received and holds memory: how many bytes have come, and how many it has.
+    pub(crate) fn progress(&self) -> Option<(usize, usize)> {
+        let large = self.large.as_ref().filter(|large| large.memory.is_some() && large.bytes.len() < large.len)?;
+        Some((large.bytes.len(), large.len))
+    }
+
+    /// Gives a large frame that begins in the small buffer one of its own.
+    fn begin_large(&mut self) {
+        let Some(len) = self.buffer.first_chunk::<LENGTH_BYTES>().map(|bytes| u32::from_be_bytes(*bytes) as usize)
+        else {
+            return;
+        };
+        if len < LARGE_FRAME_BYTES || self.large.is_some() {
+            return;
+        }
+        let at_once = if len <= FRAME_ALLOCATED_AT_ONCE_BYTES { len } else { FRAME_START_BYTES };
+        let mut bytes = BytesMut::with_capacity(at_once + LENGTH_BYTES);
+        bytes.extend_from_slice(&self.buffer[LENGTH_BYTES..]);
         self.buffer.clear();
-        self.large = Some((frame, len, permit));
+        self.large = Some(Large { bytes, len, memory: None });
     }
 
-    /// How many bytes have come of the large frame that is being received.
-    pub(crate) fn large_received(&self) -> Option<usize> {
-        self.large
-            .as_ref()
-            .map(|(frame, len, _)| (frame.len(), *len))
-            .filter(|(came, len)| came < len)
-            .map(|(came, _)| came)
+    /// Whether nothing is there but the front of a small frame, or of one whose length is not known yet.
+    pub(crate) fn is_between_small_frames(&self) -> bool {
+        let begun = self.buffer.first_chunk::<LENGTH_BYTES>().map(|bytes| u32::from_be_bytes(*bytes) as usize);
+        self.large.is_none() && !self.length_first && begun.is_none_or(|len| len < LARGE_FRAME_BYTES)
     }
 
-    /// Where the next bytes go, and how many at most.
+    /// Reads once from `source` where [`Input::space`] says: how many bytes, and whether they filled it.
+    pub(crate) fn read_small(&mut self, source: &mut impl Read) -> io::Result<(usize, bool)> {
+        let space = self.space();
+        let end = space.get_ref().len() + Limit::limit(&space);
+        let buffer = space.into_inner();
+        let before = buffer.len();
+        buffer.resize(end, 0);
+        let read = source.read(&mut buffer[before..]);
+        buffer.truncate(before + read.as_ref().map_or(0, |read| *read));
+        read.map(|read| (read, before + read == end))
+    }
+
+    /// Where the next bytes go, and how many at most. For when [`Input::next`] asks for bytes.
     pub(crate) fn space(&mut self) -> Limit<&mut BytesMut> {
-        if let Some((frame, len, _)) = &mut self.large {
-            // The next frame's length comes with it, if it is there: one call less.
-            let missing = *len + LENGTH_BYTES - frame.len();
-            return frame.limit(missing);
+        self.begin_large();
+        if let Some(large) = &mut self.large {
+            let missing = large.missing();
+            return (&mut large.bytes).limit(missing);
         }
         let length_missing = LENGTH_BYTES.saturating_sub(self.buffer.len());
         if self.length_first && length_missing > 0 {
@@ -121,6 +161,29 @@ impl Input {
         }
         let free = self.buffer.capacity() - begun;
         (&mut self.buffer).limit(free)
+    }
+}
+
+impl Large {
+    /// How much is read before the memory is asked for.
+    fn start(&self) -> usize {
+        self.len.min(FRAME_START_BYTES)
+    }
+
+    fn next(&self) -> Next {
+        match self.memory {
+            None if self.bytes.len() >= self.start() => Next::Memory(self.len),
+            Some(_) if self.bytes.len() >= self.len => Next::Frame(api_key(&self.bytes)),
+            _ => Next::Bytes,
+        }
+    }
+
+    /// How much may be read now.
+    fn missing(&self) -> usize {
+        let end = if self.memory.is_some() { self.len } else { self.start() };
+        // The next frame's length comes with the frame's end, if it is there: one call less.
+        let behind = if end == self.len { LENGTH_BYTES } else { 0 };
+        (end + behind).saturating_sub(self.bytes.len())
     }
 }
 
@@ -143,11 +206,9 @@ mod tests {
         let memory = Arc::new(Semaphore::new(1 << 30));
         let (mut input, mut frames) = (Input::default(), Vec::new());
         loop {
-            match input.next(1 << 20).unwrap() {
+            match input.next(2 << 20).unwrap() {
                 Next::Frame(_) => frames.push(input.take()),
-                Next::Memory(len) => {
-                    input.begin_large(memory.clone().try_acquire_many_owned(len as u32).unwrap());
-                }
+                Next::Memory(len) => input.grant(memory.clone().try_acquire_many_owned(len as u32).unwrap()),
                 Next::Bytes if bytes.is_empty() => return frames,
                 Next::Bytes => {
                     let mut space = input.space();
@@ -163,7 +224,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_frame_comes_out_whole_however_the_socket_cuts_it(
-            lens in proptest::collection::vec(prop_oneof![8..200usize, 8000..8400usize, 20_000..90_000usize], 0..12),
+            lens in proptest::collection::vec(prop_oneof![8..200usize, 8000..8400usize, 20_000..90_000usize, 1_000_000..1_100_000usize], 0..12),
             piece in prop_oneof![1..40usize, 1000..200_000usize],
         ) {
             let mut bytes = Vec::new();

@@ -20,6 +20,7 @@ mod error_code;
 mod groups;
 mod input;
 mod limits;
+mod low_water;
 mod metrics;
 mod node;
 mod operations;

@@ -12,8 +12,27 @@ pub(crate) const READ_BUFFER_BYTES: usize = 16 * 1024;
 /// From this size on a frame is read into a buffer of its own, so that its records are never copied.
 pub(crate) const LARGE_FRAME_BYTES: usize = 8 * 1024;
 
-/// How long a large frame may stay without its next byte: it holds memory for which others wait.
+/// How much of a large frame comes before memory of the node is reserved for it: who claims much and sends little holds
+/// no more than this.
+pub(crate) const FRAME_START_BYTES: usize = 64 * 1024;
+
+/// A frame up to this size gets its whole buffer at its first byte, so that its start is not copied later. What is not
+/// written to yet takes no memory.
+pub(crate) const FRAME_ALLOCATED_AT_ONCE_BYTES: usize = 1024 * 1024;
+
+/// A frame that holds memory, for which others wait, must go on: in each of these intervals at least
+/// [`FRAME_STALL_BYTES_MIN`] or a [`FRAME_INTERVALS_MAX`]th of it must come.
 pub(crate) const FRAME_STALL_MAX: Duration = Duration::from_secs(30);
+
+/// See [`FRAME_STALL_MAX`].
+pub(crate) const FRAME_STALL_BYTES_MIN: usize = 64 * 1024;
+
+/// See [`FRAME_STALL_MAX`]: after so many intervals every frame is whole. 100 MB take eight minutes at the longest.
+pub(crate) const FRAME_INTERVALS_MAX: usize = 16;
+
+/// While Produce requests wait for the disk, small ones that follow them stay in the socket up to so many bytes
+/// (the system takes twice as much without a larger buffer).
+pub(crate) const LINGER_BYTES: usize = 32 * 1024;
 
 /// How many requests of one connection may wait for their answers (Produce requests; all others go one by one).
 pub(crate) const CONNECTION_REQUESTS_MAX: usize = 128;

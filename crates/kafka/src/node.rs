@@ -36,7 +36,7 @@ pub(crate) struct Node {
     pub(crate) request_bytes_max: usize,
     /// `connections.max.idle.ms`.
     pub(crate) idle_max: Duration,
-    /// How long a large frame may stay without its next byte.
+    /// In what time a part of a large frame must come ([`FRAME_STALL_MAX`]).
     pub(crate) frame_stall_max: Duration,
     /// `fetch.max.bytes`.
     pub(crate) fetch_bytes_max: usize,

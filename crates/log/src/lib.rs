@@ -76,6 +76,6 @@ pub use open_files::OPEN_SEGMENTS_MAX;
 pub use options::LogOptions;
 pub use partition_metadata::read_topic_id;
 pub use producers::{ActiveProducer, PRODUCERS_MAX};
-pub use read::FetchedBytes;
+pub use read::{BatchPiece, FetchedBytes, FilePiece, FoundBatches};
 pub use tail::TailBudget;
 pub use time::DECOMPRESSED_BYTES_MAX;

@@ -1,7 +1,11 @@
 //! Reading batches by offset.
 
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
 use bytes::Bytes;
-use millpond_disk::File;
+use millpond_disk::{DiskError, File};
 use millpond_records::{BatchHeader, HEADER_LEN};
 use millpond_types::Offset;
 
@@ -10,6 +14,80 @@ use crate::{LogError, PartitionLog, ReadError, names};
 
 /// Pieces of disk and tail that one read puts together, at most.
 const PIECES_MAX: usize = 16;
+
+/// Batches on the disk that have this size on average are left where they are by [`PartitionLog::find`]: to read their
+/// headers alone, one by one, is less work than to copy them.
+const IN_PLACE_BATCH_BYTES_MIN: usize = 8 * 1024;
+
+/// Whole batches, some of them where they lie in the log's files.
+#[derive(Debug, Clone, Default)]
+pub struct FoundBatches {
+    /// The batches, one piece after the other; a batch never spans two.
+    pub pieces: Vec<BatchPiece>,
+    /// Bytes of all pieces.
+    pub len: usize,
+}
+
+/// Some whole batches.
+#[derive(Debug, Clone)]
+pub enum BatchPiece {
+    /// In memory.
+    Memory(Bytes),
+    /// On the disk.
+    File(FilePiece),
+}
+
+/// Whole batches in a segment's file. They are there as long as this is, whatever retention deletes.
+#[derive(Debug, Clone)]
+pub struct FilePiece {
+    file: Arc<File>,
+    position: u64,
+    len: usize,
+}
+
+impl BatchPiece {
+    /// How many bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            BatchPiece::Memory(bytes) => bytes.len(),
+            BatchPiece::File(piece) => piece.len,
+        }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The bytes, read from the disk if need be.
+    pub fn read(self) -> Result<Bytes, DiskError> {
+        match self {
+            BatchPiece::Memory(bytes) => Ok(bytes),
+            BatchPiece::File(FilePiece { file, position, len }) => file.read_at(len, position).map(Bytes::from),
+        }
+    }
+}
+
+impl FilePiece {
+    /// Sends from the front as much as `socket` takes; [`FilePiece::advance`] takes note of it. It is an error if the
+    /// file ends before.
+    pub fn send_to(&self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        match self.file.send_at(socket, self.len, self.position)? {
+            0 if self.len > 0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a segment ends before its batches")),
+            sent => Ok(sent),
+        }
+    }
+
+    /// Forgets the first `count` bytes.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    pub fn advance(&mut self, count: usize) {
+        assert!(count <= self.len, "{count} of {} bytes", self.len);
+        self.position += count as u64;
+        self.len -= count;
+    }
+}
 
 /// Whole batches, as they lie in the log.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,6 +123,31 @@ impl PartitionLog {
         end: Offset,
         whole_first_batch: bool,
     ) -> Result<FetchedBytes, ReadError> {
+        self.read_into(from, bytes_max, end, whole_first_batch, None)
+    }
+
+    /// The same, but what lies on the disk in large batches is not read: the result tells where it is.
+    pub fn find(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        end: Offset,
+        whole_first_batch: bool,
+    ) -> Result<FoundBatches, ReadError> {
+        let mut pieces = Vec::new();
+        let fetched = self.read_into(from, bytes_max, end, whole_first_batch, Some(&mut pieces))?;
+        Ok(FoundBatches { pieces, len: fetched.len })
+    }
+
+    /// With `pieces` given all goes there, and nothing to the result's chunks.
+    fn read_into(
+        &self,
+        from: Offset,
+        bytes_max: usize,
+        end: Offset,
+        whole_first_batch: bool,
+        mut pieces: Option<&mut Vec<BatchPiece>>,
+    ) -> Result<FetchedBytes, ReadError> {
         let log_end = self.log_end_offset();
         self.check_range(from, log_end)?;
         let end = end.min(log_end);
@@ -54,10 +157,14 @@ impl PartitionLog {
             if next >= end || (before >= bytes_max && before > 0) {
                 break;
             }
-            if self.tail.read(next, end, bytes_max, whole_first_batch, &mut fetched) {
+            let in_memory = self.tail.read(next, end, bytes_max, whole_first_batch, &mut fetched);
+            if let Some(pieces) = &mut pieces {
+                pieces.extend(fetched.chunks.drain(..).map(BatchPiece::Memory));
+            }
+            if in_memory {
                 break;
             }
-            match self.read_disk(end, bytes_max, whole_first_batch, &mut fetched) {
+            match self.read_disk(end, bytes_max, whole_first_batch, &mut fetched, pieces.as_deref_mut()) {
                 Ok(()) => {}
                 // What was read before stays good; the next read tells what is wrong.
                 Err(_) if before > 0 => break,
@@ -90,6 +197,7 @@ impl PartitionLog {
         bytes_max: usize,
         whole_first_batch: bool,
         fetched: &mut FetchedBytes,
+        pieces: Option<&mut Vec<BatchPiece>>,
     ) -> Result<(), LogError> {
         let from = fetched.next_offset;
         let (segment, is_active) = self.segment_of(from);
@@ -100,7 +208,8 @@ impl PartitionLog {
         let file = self.open_files.file_of(&segment, is_active)?;
         let first = fetched.len == 0;
         let room = bytes_max - fetched.len.min(bytes_max);
-        let piece = Piece { from, end, room, whole_first_batch: first && whole_first_batch };
+        let whole_first_batch = first && whole_first_batch;
+        let piece = Piece { from, end, room, whole_first_batch, in_place: pieces.is_some() };
 
         // Who reads on from where somebody stopped needs no index.
         let remembered = match from == segment.base_offset() {
@@ -124,16 +233,23 @@ impl PartitionLog {
                 })?
             }
         };
-        if read.bytes.is_empty() {
+        if read.len == 0 {
             return Ok(());
         }
         if first {
             fetched.base_offset = read.base_offset;
         }
-        self.open_files.remember(segment.base_offset(), read.next_offset, read.position + read.bytes.len() as u64);
-        fetched.len += read.bytes.len();
+        self.open_files.remember(segment.base_offset(), read.next_offset, read.position + read.len as u64);
+        fetched.len += read.len;
         fetched.next_offset = read.next_offset;
-        fetched.chunks.push(Bytes::from(read.bytes));
+        match (pieces, read.bytes) {
+            (None, Some(bytes)) => fetched.chunks.push(bytes.into()),
+            (Some(pieces), Some(bytes)) => pieces.push(BatchPiece::Memory(bytes.into())),
+            (Some(pieces), None) => {
+                pieces.push(BatchPiece::File(FilePiece { file, position: read.position, len: read.len }));
+            }
+            (None, None) => unreachable!("only with pieces batches are left in place"),
+        }
         Ok(())
     }
 
@@ -155,24 +271,33 @@ struct Piece {
     room: usize,
     /// The first batch may be larger than the room.
     whole_first_batch: bool,
+    /// Large batches are not to be read.
+    in_place: bool,
 }
 
-/// Whole batches from a segment's file; none if not one fits.
+/// Whole batches from a segment's file; of no length if not one fits.
 struct ReadPiece {
     position: u64,
     base_offset: Offset,
     next_offset: Offset,
-    bytes: Vec<u8>,
+    len: usize,
+    /// None if they were left in place.
+    bytes: Option<Vec<u8>>,
 }
 
 impl Piece {
     /// Reads from the batch at `position`, which holds `from` or is the first after it. `None`: there is no such batch.
     fn read(&self, segment: &Segment, file: &File, position: u64) -> Result<Option<ReadPiece>, LogError> {
         let left = usize::try_from(segment.size().saturating_sub(position)).unwrap_or(usize::MAX);
+        if self.in_place
+            && let Some(found) = self.find(file, position, left)?
+        {
+            return Ok(Some(found));
+        }
         // At the least a header, to learn how long the first batch is.
         let mut bytes = file.read_at(self.room.max(HEADER_LEN).min(left), position)?;
         let header = match BatchHeader::parse(&bytes) {
-            Ok(header) if header.last_offset() >= self.from && header.size() <= left => header,
+            Ok(header) if self.begins_with(&header, left) => header,
             _ => return Ok(None),
         };
         if header.size() > bytes.len() && self.whole_first_batch {
@@ -181,22 +306,59 @@ impl Piece {
         }
         let (len, next_offset) = self.whole_batches(&bytes);
         bytes.truncate(len);
-        Ok(Some(ReadPiece { position, base_offset: header.base_offset, next_offset, bytes }))
+        Ok(Some(ReadPiece { position, base_offset: header.base_offset, next_offset, len, bytes: Some(bytes) }))
+    }
+
+    /// Finds what [`Piece::read`] reads by the headers alone, as long as the batches are large on average. `None`: not
+    /// even the first is, or there is no batch.
+    fn find(&self, file: &File, position: u64, left: usize) -> Result<Option<ReadPiece>, LogError> {
+        let header_at = |len: usize| -> Result<Option<BatchHeader>, LogError> {
+            if left - len < HEADER_LEN {
+                return Ok(None);
+            }
+            let mut bytes = [0; HEADER_LEN];
+            file.read_exact_at(&mut bytes, position + len as u64)?;
+            Ok(BatchHeader::parse(&bytes).ok())
+        };
+        let first = match header_at(0)? {
+            Some(header) if self.begins_with(&header, left) && header.size() >= IN_PLACE_BATCH_BYTES_MIN => header,
+            _ => return Ok(None),
+        };
+        let base_offset = first.base_offset;
+        let (mut len, mut next_offset, mut count, mut header) = (0, self.from, 0, Some(first));
+        while let Some(batch) = header
+            && self.takes(&batch, len, next_offset, left)
+        {
+            len += batch.size();
+            next_offset = batch.next_offset();
+            count += 1;
+            header = if len / count >= IN_PLACE_BATCH_BYTES_MIN { header_at(len)? } else { None };
+        }
+        Ok(Some(ReadPiece { position, base_offset, next_offset, len, bytes: None }))
+    }
+
+    /// Whether the batch at the front, of `left` bytes that are there, is the one that was looked for.
+    fn begins_with(&self, header: &BatchHeader, left: usize) -> bool {
+        header.last_offset() >= self.from && header.size() <= left
     }
 
     /// How many bytes at the front of `bytes` are whole batches that end at or before the end and fit the room, and the
     /// offset after them.
     fn whole_batches(&self, bytes: &[u8]) -> (usize, Offset) {
         let (mut len, mut next) = (0, self.from);
-        while let Ok(header) = BatchHeader::parse(bytes.get(len..).unwrap_or_default()) {
-            let after = len + header.size();
-            let fits = after <= self.room || (len == 0 && self.whole_first_batch);
-            if !fits || after > bytes.len() || header.next_offset() > self.end || header.next_offset() <= next {
-                break;
-            }
-            len = after;
+        while let Ok(header) = BatchHeader::parse(bytes.get(len..).unwrap_or_default())
+            && self.takes(&header, len, next, bytes.len())
+        {
+            len += header.size();
             next = header.next_offset();
         }
         (len, next)
+    }
+
+    /// Whether the batch with `header` follows `len` bytes of batches that end before `next`; of `available` bytes.
+    fn takes(&self, header: &BatchHeader, len: usize, next: Offset, available: usize) -> bool {
+        let after = len + header.size();
+        let fits = after <= self.room || (len == 0 && self.whole_first_batch);
+        fits && after <= available && header.next_offset() <= self.end && header.next_offset() > next
     }
 }

@@ -26,7 +26,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 4),
     flexible_from: 3,
     fields: &[Since(3, &Text), Since(3, &Text)],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 const METADATA_VERSION: StrBytes = StrBytes::from_static_str("metadata.version");

@@ -19,7 +19,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 3),
     flexible_from: 2,
     fields: &[Structs(&[Text, INT, Structs(&[Values(&INT)])]), INT, BYTE],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: CreatePartitionsRequest) -> CreatePartitionsResponse {

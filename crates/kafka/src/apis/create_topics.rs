@@ -26,7 +26,7 @@ pub(crate) static API: Api = Api {
     versions: (2, 7),
     flexible_from: 5,
     fields: &[Structs(&[Text, INT, SHORT, Structs(&[INT, Values(&INT)]), Structs(&[Text, Text])]), INT, BYTE],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: CreateTopicsRequest) -> CreateTopicsResponse {

@@ -20,7 +20,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 2),
     flexible_from: 2,
     fields: &[Structs(&[Text, Structs(&[INT, LONG])]), INT],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: DeleteRecordsRequest) -> DeleteRecordsResponse {

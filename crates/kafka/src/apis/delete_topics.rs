@@ -21,7 +21,7 @@ pub(crate) static API: Api = Api {
     versions: (1, 6),
     flexible_from: 4,
     fields: &[Since(6, &Structs(&[Text, UUID])), Until(5, &Values(&Text)), INT],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: DeleteTopicsRequest) -> DeleteTopicsResponse {

@@ -21,7 +21,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 2),
     flexible_from: 0,
     fields: &[BYTE, Since(1, &BYTE), Since(2, &BYTE)],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 const BROKERS: i8 = 1;

@@ -22,7 +22,7 @@ pub(crate) static API: Api = Api {
     versions: (1, 4),
     flexible_from: 4,
     fields: &[Structs(&[BYTE, Text, Values(&Text)]), BYTE, Since(3, &BYTE)],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 /// What of each entry the client wants.

@@ -20,7 +20,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 6),
     flexible_from: 5,
     fields: &[Values(&Text), Since(3, &BYTE)],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: DescribeGroupsRequest) -> DescribeGroupsResponse {

@@ -22,7 +22,7 @@ pub(crate) static API: Api = Api {
     versions: (1, 4),
     flexible_from: 2,
     fields: &[Structs(&[Text, Values(&INT)])],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: DescribeLogDirsRequest) -> DescribeLogDirsResponse {

@@ -24,7 +24,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 0),
     flexible_from: 0,
     fields: &[Structs(&[Text]), INT, OptionalStruct(&[Text, INT])],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 /// How many partitions one answer holds at most (Kafka: `max.request.partition.size.limit`).

@@ -28,7 +28,7 @@ use self::response::Found;
 pub(crate) use self::response::Response;
 pub(crate) use self::session::Sessions;
 use super::Api;
-use crate::call::{Answer, Call, Frame, Unanswerable};
+use crate::call::{Answer, Call, Frame, Serving, Unanswerable};
 use crate::error_code::ErrorCode;
 use crate::limits::FETCH_WAIT_MAX;
 
@@ -38,7 +38,7 @@ pub(crate) static API: Api = Api {
     versions: (4, 18),
     flexible_from: request::FLEXIBLE_FROM,
     fields: &[],
-    serve: |call, frame| Box::pin(serve(call, frame)),
+    serve: |call, frame| Serving::Later(Box::pin(serve(call, frame))),
 };
 
 async fn serve(call: Call, frame: Frame) -> Result<Answer, Unanswerable> {
@@ -232,14 +232,14 @@ fn read(partition: &BrokerPartition, wanted: Wanted, bytes_left: usize, nothing_
     // Looked at before the read: what comes between the two is seen as a move, and read again.
     let (high_watermark, log_start_offset) = (partition.visible_end(), partition.log_start());
     let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0).min(bytes_left);
-    match partition.read(wanted.fetch_offset, bytes_max, nothing_yet) {
-        Ok(fetched) => Found {
+    match partition.find(wanted.fetch_offset, bytes_max, nothing_yet) {
+        Ok(found) => Found {
             error: ErrorCode::None,
             high_watermark,
             log_start_offset,
             diverging_epoch: None,
-            records_len: fetched.len,
-            records: fetched.chunks,
+            records_len: found.len,
+            records: found.pieces,
         },
         Err(error) => {
             // OFFSET_OUT_OF_RANGE is told with the offsets that there are.

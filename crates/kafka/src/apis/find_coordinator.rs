@@ -21,7 +21,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 6),
     flexible_from: 3,
     fields: &[Until(3, &Text), Since(1, &BYTE), Since(4, &Values(&Text))],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 const GROUP: i8 = 0;

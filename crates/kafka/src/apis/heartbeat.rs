@@ -18,7 +18,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 4),
     flexible_from: 4,
     fields: &[Text, INT, Text, Since(3, &Text)],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: HeartbeatRequest) -> HeartbeatResponse {

@@ -21,7 +21,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 1),
     flexible_from: 1,
     fields: &[Structs(&[BYTE, Text, Structs(&[Text, BYTE, Text])]), BYTE],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: IncrementalAlterConfigsRequest) -> IncrementalAlterConfigsResponse {

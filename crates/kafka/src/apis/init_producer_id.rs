@@ -18,7 +18,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 5),
     flexible_from: 2,
     fields: &[Text, INT, Since(3, &LONG), Since(3, &SHORT)],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: InitProducerIdRequest) -> InitProducerIdResponse {

@@ -21,7 +21,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 9),
     flexible_from: 6,
     fields: &[Text, INT, Since(1, &INT), Text, Since(5, &Text), Text, Structs(&[Text, Blob]), Since(8, &Text)],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: JoinGroupRequest) -> JoinGroupResponse {

@@ -19,7 +19,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 5),
     flexible_from: 4,
     fields: &[Text, Until(2, &Text), Since(3, &Structs(&[Text, Text, Since(5, &Text)]))],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: LeaveGroupRequest) -> LeaveGroupResponse {

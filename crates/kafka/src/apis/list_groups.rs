@@ -19,7 +19,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 5),
     flexible_from: 3,
     fields: &[Since(4, &Values(&Text)), Since(5, &Values(&Text))],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: ListGroupsRequest) -> ListGroupsResponse {

@@ -26,7 +26,7 @@ pub(crate) static API: Api = Api {
     versions: (1, 10),
     flexible_from: 6,
     fields: &[INT, Since(2, &BYTE), Structs(&[Text, Structs(&[INT, Since(4, &INT), LONG])]), Since(10, &INT)],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 const LATEST: i64 = -1;

@@ -30,7 +30,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 13),
     flexible_from: 9,
     fields: &[Structs(&[Since(10, &UUID), Text]), Since(4, &BYTE), Since(8, &Until(10, &BYTE)), Since(8, &BYTE)],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 /// The first version that finds topics by their ids.

@@ -31,7 +31,7 @@ pub(crate) static API: Api = Api {
         Until(4, &LONG),
         Structs(&[Text, Structs(&[INT, LONG, Since(6, &INT), Text])]),
     ],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: OffsetCommitRequest) -> OffsetCommitResponse {

@@ -19,7 +19,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 0),
     flexible_from: i16::MAX,
     fields: &[Text, Structs(&[Text, Structs(&[INT])])],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: OffsetDeleteRequest) -> OffsetDeleteResponse {

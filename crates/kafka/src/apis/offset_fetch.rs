@@ -29,7 +29,7 @@ pub(crate) static API: Api = Api {
         Since(8, &Structs(&[Text, Since(9, &Text), Since(9, &INT), Structs(&[Text, Values(&INT)])])),
         Since(7, &BYTE),
     ],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 /// The first version that asks for several groups.

@@ -19,7 +19,7 @@ pub(crate) static API: Api = Api {
     versions: (2, 4),
     flexible_from: 4,
     fields: &[Since(3, &INT), Structs(&[Text, Structs(&[INT, INT, INT])])],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: OffsetForLeaderEpochRequest) -> OffsetForLeaderEpochResponse {

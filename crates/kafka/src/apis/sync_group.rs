@@ -20,7 +20,7 @@ pub(crate) static API: Api = Api {
     versions: (0, 5),
     flexible_from: 4,
     fields: &[Text, INT, Text, Since(3, &Text), Since(5, &Text), Since(5, &Text), Structs(&[Text, Blob])],
-    serve: |call, frame| Box::pin(call.answer(frame, handle)),
+    serve: |call, frame| call.serve(frame, handle),
 };
 
 async fn handle(call: Call, request: SyncGroupRequest) -> SyncGroupResponse {

@@ -1,6 +1,6 @@
 //! Reading by offset and by time, from memory and from files.
 
-use millpond_log::{LogOptions, ReadError};
+use millpond_log::{BatchPiece, LogOptions, ReadError};
 use millpond_records::Compression;
 use millpond_types::Offset;
 
@@ -95,6 +95,40 @@ fn small_batches_in_memory_come_in_few_pieces_and_large_ones_as_they_are() {
     let fetched = log.read(0, 1 << 20, Offset::MAX, true).unwrap();
     assert_eq!(fetched.chunks.len(), 3);
     assert_eq!(offsets(&joined(&fetched)).len(), 52);
+}
+
+#[test]
+fn what_is_found_in_place_is_what_is_read() {
+    let mut scratch = Scratch::with(LogOptions { segment_bytes: 200_000, retention_ms: -1, ..LogOptions::default() });
+    scratch.options.tail_bytes_max = 60_000;
+    let log = scratch.create();
+    let sizes = [20_000, 20_000, 30_000, 100, 100, 50_000, 9_000, 100, 8_000, 70_000, 12_000, 12_000, 100, 40_000, 100];
+    for size in sizes.iter().cycle().take(40) {
+        append(&log, batch(2, &vec![7; size / 2]));
+    }
+    let mut in_place = 0;
+    for from in 0..80 {
+        for (bytes_max, end) in
+            [(0, 80), (1, 80), (25_000, 80), (100_000, 80), (100_000, 31), (10 << 20, 80), (10 << 20, 60)]
+        {
+            for whole_first in [true, false] {
+                let read = log.read(from, bytes_max, end, whole_first).unwrap();
+                let found = log.find(from, bytes_max, end, whole_first).unwrap();
+                let is_file = |piece: &&BatchPiece| matches!(piece, BatchPiece::File(_));
+                in_place += found.pieces.iter().filter(is_file).map(BatchPiece::len).sum::<usize>();
+                let bytes: Vec<u8> = found.pieces.into_iter().flat_map(|piece| piece.read().unwrap()).collect();
+                assert_eq!(bytes.len(), found.len);
+                let (read, found) = (offsets(&joined(&read)), offsets(&bytes));
+                // How many pieces it takes may differ, what they hold may not.
+                assert_eq!(read.first(), found.first(), "from {from} {bytes_max} {end} {whole_first}");
+                assert!(read.starts_with(&found) || found.starts_with(&read), "{read:?} {found:?}");
+                if bytes_max < 10 << 20 {
+                    assert_eq!(read, found, "from {from} {bytes_max} {end} {whole_first}");
+                }
+            }
+        }
+    }
+    assert!(in_place > 10_000_000, "{in_place} bytes were left in place");
 }
 
 #[test]

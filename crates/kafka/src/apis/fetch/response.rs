@@ -1,6 +1,7 @@
 //! FetchResponse, encoded by hand: the records go to the socket from where the log keeps them.
 
-use bytes::{BufMut, Bytes};
+use bytes::BufMut;
+use millpond_broker::BatchPiece;
 
 use super::request::{FLEXIBLE_FROM, SESSIONS_FROM, TOPIC_IDS_FROM, TopicRef};
 use crate::answer::Outgoing;
@@ -37,7 +38,7 @@ pub(crate) struct Found {
     /// Where the client's log left ours (v12+): the epoch, and where it ended (KIP-320).
     pub(crate) diverging_epoch: Option<(i32, i64)>,
     /// Whole batches.
-    pub(crate) records: Vec<Bytes>,
+    pub(crate) records: Vec<BatchPiece>,
     pub(crate) records_len: usize,
 }
 
@@ -110,8 +111,8 @@ fn encode_partition(partition: Partition, read_committed: bool, out: &mut Outgoi
         buffer.put_i32(-1); // preferred_read_replica: there is no other.
     }
     put_len(buffer, flexible, found.records_len);
-    for chunk in found.records {
-        out.push(chunk);
+    for piece in found.records {
+        out.push(piece);
     }
     if flexible {
         let buffer = out.buffer();
@@ -131,6 +132,7 @@ fn encode_partition(partition: Partition, read_committed: bool, out: &mut Outgoi
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
     use kafka_protocol::messages::FetchResponse;
     use kafka_protocol::protocol::Decodable;
     use proptest::prelude::*;
@@ -142,9 +144,12 @@ mod tests {
         let chunks = proptest::collection::vec(prop_oneof![0..60usize, 4090..4200usize], 0..3);
         (any::<bool>(), any::<i64>(), any::<i64>(), proptest::option::of(any::<(i32, i64)>()), chunks).prop_map(
             |(wrong, high_watermark, log_start_offset, diverging_epoch, chunks)| {
-                let records: Vec<_> =
-                    chunks.iter().enumerate().map(|(place, len)| Bytes::from(vec![place as u8; *len])).collect();
-                let records_len = records.iter().map(Bytes::len).sum();
+                let records: Vec<_> = chunks
+                    .iter()
+                    .enumerate()
+                    .map(|(place, len)| BatchPiece::Memory(vec![place as u8; *len].into()))
+                    .collect();
+                let records_len = records.iter().map(BatchPiece::len).sum();
                 let error = if wrong { ErrorCode::OffsetOutOfRange } else { ErrorCode::None };
                 Found { error, high_watermark, log_start_offset, diverging_epoch, records, records_len }
             },
@@ -185,7 +190,8 @@ mod tests {
                 prop_assert_eq!(theirs.log_start_offset, if version >= 5 { ours.log_start_offset } else { -1 });
                 prop_assert_eq!(theirs.aborted_transactions.is_some(), read_committed);
                 prop_assert_eq!(theirs.preferred_read_replica.0, -1);
-                prop_assert_eq!(theirs.records.clone().unwrap(), Bytes::from(ours.records.concat()));
+                let records: Vec<_> = ours.records.into_iter().map(|piece| piece.read().unwrap()).collect();
+                prop_assert_eq!(theirs.records.clone().unwrap(), Bytes::from(records.concat()));
                 let (epoch, end) = ours.diverging_epoch.filter(|_| version >= 12).unwrap_or((-1, -1));
                 prop_assert_eq!((theirs.diverging_epoch.epoch, theirs.diverging_epoch.end_offset), (epoch, end));
             }

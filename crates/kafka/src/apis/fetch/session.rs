@@ -269,6 +269,7 @@ fn next_epoch(epoch: i32) -> i32 {
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
+    use millpond_broker::BatchPiece;
 
     use super::*;
 
@@ -298,7 +299,7 @@ mod tests {
         Found {
             high_watermark,
             log_start_offset: 0,
-            records: vec![Bytes::from_static(records)],
+            records: vec![BatchPiece::Memory(Bytes::from_static(records))],
             records_len: records.len(),
             ..Found::error(ErrorCode::None)
         }
