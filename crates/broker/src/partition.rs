@@ -1,7 +1,7 @@
 //! One partition: its log, what of it is shown, what of it is durable, and who waits for either.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -69,6 +69,8 @@ pub struct Partition {
     uncut: RwLock<()>,
     /// The last lap of the journal with an entry of this log; 0 if there was none since the start.
     journaled_lap: AtomicU64,
+    /// Bytes that went to the journal since the log was last synced behind it.
+    behind_bytes: AtomicUsize,
     around: Surroundings,
 }
 
@@ -89,6 +91,7 @@ impl Partition {
             rounds: Mutex::new(()),
             uncut: RwLock::new(()),
             journaled_lap: AtomicU64::new(0),
+            behind_bytes: AtomicUsize::new(0),
             log,
             around,
         }

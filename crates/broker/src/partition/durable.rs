@@ -9,6 +9,9 @@ use parking_lot::RwLockReadGuard;
 use super::Partition;
 use crate::durability::Ended;
 
+/// With so many bytes in the journal that its own files may not have yet, a log is synced, though no lap has ended.
+const BEHIND_BYTES_MAX: usize = 1 << 20;
+
 impl Partition {
     /// Keeps the log from being cut while the result is held.
     pub(crate) fn keep_uncut(&self) -> RwLockReadGuard<'_, ()> {
@@ -34,12 +37,19 @@ impl Partition {
         self.journaled_lap.swap(lap, Ordering::AcqRel) != lap
     }
 
+    /// Takes note that `bytes` more are in the journal. Says, once, whether the log has so much to sync that it should be.
+    pub(crate) fn has_much_behind(&self, bytes: usize) -> bool {
+        let before = self.behind_bytes.fetch_add(bytes, Ordering::AcqRel);
+        before < BEHIND_BYTES_MAX && before + bytes >= BEHIND_BYTES_MAX
+    }
+
     /// Syncs the log, whose batches the journal has made durable before. Says whether all of it is in its own files now, or
     /// will not be missed.
     pub(crate) fn sync_behind_journal(&self) -> bool {
         let _alone = self.rounds.lock();
         // One that was closed is synced, one that was deleted is gone.
         let Some(_life) = self.open() else { return true };
+        self.behind_bytes.store(0, Ordering::Release);
         self.around.metrics.syncs.inc();
         match self.log.sync_behind_journal() {
             Ok(()) => true,

@@ -1,17 +1,26 @@
 //! The thread behind the journal: it makes files, and syncs the logs of laps that have ended, so that their files can be
 //! used again. When it does not keep up, the journal is full for a while, and rounds sync the logs themselves.
+//!
+//! A log is synced as soon as it has a megabyte to sync, too, not only when a lap ends: all at once would keep the disk from the
+//! journal for tens of milliseconds, and everybody waits for the journal.
+
+use std::time::Duration;
 
 use millpond_log::journal::Journal;
 
 use super::shared_journal::{Duty, SharedJournal};
+
+/// Between two pieces of a new file, for the same reason.
+const PAUSE: Duration = Duration::from_millis(1);
 
 pub(super) fn work(journal: &SharedJournal) {
     while let Some(duty) = journal.next_duty() {
         match duty {
             Duty::MakeFile(number) => {
                 let (dir, options) = journal.place();
-                journal.made(Journal::make_file(&dir, options, number));
+                journal.made(Journal::make_file(&dir, options, number, || std::thread::sleep(PAUSE)));
             }
+            Duty::SyncEarly(member) => drop(member.sync_behind_journal()),
             Duty::Sync(lap, members) => {
                 // Every one, also after one that failed. A lap whose logs are not all synced is never released: what
                 // the failed one has lost may stand there.

@@ -11,8 +11,8 @@
 //! a partition, the more appends share one. A queue holds a partition at most once, so it is bounded by their number. With
 //! nothing dirty, the threads sleep without a timeout.
 //!
-//! Why a journal: an fdatasync of a log that has grown costs 75 µs of processor and a commit of the file system's journal
-//! however little it is about; 16 logs cost 16 times that, and the journal's one write 45 µs (docs/design.md, section 4).
+//! Why a journal: an fdatasync of a log that has grown costs 75 µs of processor however little it is about; 16 logs cost 16
+//! times that, and the journal's one write 45 µs (docs/design.md, section 8).
 
 mod behind;
 mod pace;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex};
@@ -49,8 +49,6 @@ impl DirtyMark {
 pub(crate) struct SyncQueue {
     state: Mutex<Dirty>,
     changed: Condvar,
-    /// Counts the appends that asked.
-    requests: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -64,15 +62,9 @@ struct Dirty {
 impl SyncQueue {
     /// Sees to it that everything appended to `partition` before this call is synced soon.
     pub(crate) fn request(&self, partition: &Arc<Partition>) {
-        self.requests.fetch_add(1, Ordering::Relaxed);
         if partition.dirty_mark().mark() {
             self.push(partition.clone());
         }
-    }
-
-    /// How many appends have asked so far.
-    pub(super) fn requests(&self) -> u64 {
-        self.requests.load(Ordering::Relaxed)
     }
 
     pub(super) fn push(&self, partition: Arc<Partition>) {

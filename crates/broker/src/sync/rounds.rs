@@ -38,12 +38,13 @@ impl Rounds {
     pub(super) fn work(self) {
         let mut pace = Pace::new();
         while self.front.wait() && pace.wait(&self.front) {
-            pace.served(self.round());
+            let (appends, bytes) = self.round();
+            pace.served(appends, bytes);
         }
     }
 
-    /// One round. Says how many appends it has served.
-    fn round(&self) -> usize {
+    /// One round. Says how many appends it has served, and their bytes.
+    fn round(&self) -> (usize, usize) {
         let partitions = self.front.take(PARTITIONS_A_ROUND_MAX);
         // Until the round is over, no log is cut: what the journal says of it must be true.
         let _uncut: Vec<_> = partitions.iter().map(|partition| partition.keep_uncut()).collect();
@@ -64,7 +65,7 @@ impl Rounds {
             }
         }
         if fresh.is_empty() {
-            return 0;
+            return (0, 0);
         }
         let began = Instant::now();
         // A panic leaves the journal in an unknown state, and must not leave everybody waiting.
@@ -88,6 +89,6 @@ impl Rounds {
                 }
             }
         }
-        fresh.iter().map(|(_, batches)| batches.batches.len()).sum()
+        (fresh.iter().map(|(_, batches)| batches.batches.len()).sum(), bytes)
     }
 }

@@ -16,6 +16,8 @@ use crate::partition::Partition;
 pub(super) enum Duty {
     /// A file is wanted: its number.
     MakeFile(usize),
+    /// This one has enough to sync for it to be worth it.
+    SyncEarly(Arc<Partition>),
     /// A lap has ended: sync these, then release it. Without a lap: nothing is written any more.
     Sync(Option<u64>, Vec<Arc<Partition>>),
 }
@@ -38,7 +40,7 @@ struct State {
     gave_up: bool,
 }
 
-/// Bounded by the number of the journal's files, and one.
+/// Bounded by the number of the journal's files, and one; and a partition for each megabyte of theirs.
 #[derive(Debug, Default)]
 struct Duties {
     waiting: VecDeque<Duty>,
@@ -68,7 +70,12 @@ impl SharedJournal {
             return Err(JournalError::Broken { reason: "it was given up".to_owned() });
         }
         let written = state.journal.write(&entries);
-        self.after(&mut state, written, fresh.iter().map(|(partition, _)| *partition))
+        self.after(&mut state, written, fresh.iter().map(|(partition, _)| *partition))?;
+        drop(state);
+        for (partition, _) in fresh.iter().filter(|(partition, fresh)| partition.has_much_behind(fresh.bytes)) {
+            self.give(Duty::SyncEarly(Arc::clone(partition)));
+        }
+        Ok(())
     }
 
     /// Says that the log of `partition`, which is synced, was cut at `end`.

@@ -1,7 +1,7 @@
 //! How do batches of many logs become durable with one write?
 //!
-//! An fdatasync of a file that has grown makes the file system commit its own journal, once for every log: with many
-//! logs and small batches that costs more than all else. So what a round of group commit covers is written here as
+//! An fdatasync of a file that has grown makes its new length and blocks durable, too (most file systems commit a journal of their
+//! own for it), once for every log: with many logs and small batches that costs more than all else. So what a round of group commit covers is written here as
 //! well, one **chunk** for many logs, over blocks that the file already has; then one fdatasync makes it durable.
 //! Each log's own file is synced later, when it has much to sync, and after a crash what a log lacks is put back from here
 //! ([`replay`]).

@@ -166,12 +166,17 @@ impl Journal {
     }
 
     /// Makes the file `number` for a journal in `dir`. It takes as long as writing the file does, so it is not done by who
-    /// writes.
-    pub fn make_file(dir: &Path, options: JournalOptions, number: usize) -> Result<BlockFile, DiskError> {
+    /// writes; `between` is called now and then meanwhile.
+    pub fn make_file(
+        dir: &Path,
+        options: JournalOptions,
+        number: usize,
+        between: impl FnMut(),
+    ) -> Result<BlockFile, DiskError> {
         let path = file_path(dir, number);
         // What a crash has left half made.
         millpond_disk::remove_file(&path)?;
-        let file = BlockFile::create_new(&path, options.file_bytes.next_multiple_of(BLOCK_BYTES as u64))?;
+        let file = BlockFile::create_new(&path, options.file_bytes.next_multiple_of(BLOCK_BYTES as u64), between)?;
         millpond_disk::sync_dir(dir)?;
         Ok(file)
     }

@@ -95,7 +95,7 @@ impl Node {
             Ok(written) => written,
             Err(JournalError::Full) => {
                 if let Some(number) = self.journal.wants_file() {
-                    self.journal.add_file(Journal::make_file(self.folder.path(), OPTIONS, number).unwrap());
+                    self.journal.add_file(Journal::make_file(self.folder.path(), OPTIONS, number, || {}).unwrap());
                 }
                 return false;
             }
@@ -129,7 +129,7 @@ impl Node {
                 // There was no file yet, or the cuts have used up the room reserved for them.
                 Err(JournalError::Full) => match self.journal.wants_file() {
                     Some(number) => {
-                        self.journal.add_file(Journal::make_file(self.folder.path(), OPTIONS, number).unwrap());
+                        self.journal.add_file(Journal::make_file(self.folder.path(), OPTIONS, number, || {}).unwrap());
                     }
                     None => self.release(0),
                 },
@@ -350,7 +350,7 @@ proptest! {
 /// Three logs with one journaled batch each.
 fn journaled() -> Node {
     let mut node = Node::create();
-    node.journal.add_file(Journal::make_file(node.folder.path(), OPTIONS, 0).unwrap());
+    node.journal.add_file(Journal::make_file(node.folder.path(), OPTIONS, 0, || {}).unwrap());
     for log in &node.logs {
         append(log, batch(2, b"journaled"));
     }
@@ -419,7 +419,7 @@ fn a_hole_before_the_journals_batches_is_told() {
     // As if the first lap had been released and the log's synced bytes were then lost.
     let copy = folder();
     let mut journal = Journal::open(copy.path(), OPTIONS).unwrap();
-    journal.add_file(Journal::make_file(copy.path(), OPTIONS, 0).unwrap());
+    journal.add_file(Journal::make_file(copy.path(), OPTIONS, 0, || {}).unwrap());
     journal.write(&[entry(2, &fresh)]).unwrap();
     drop(journal);
     for log in 0..LOGS {
@@ -464,7 +464,7 @@ fn files_of_another_size_or_beyond_the_number_go() {
     let larger = JournalOptions { file_bytes: 2 * OPTIONS.file_bytes, ..OPTIONS };
     assert_eq!(Journal::open(folder.path(), larger).unwrap().wants_file(), Some(0));
     assert!(journal_files(folder.path()).is_empty());
-    Journal::make_file(folder.path(), OPTIONS, 0).unwrap();
+    Journal::make_file(folder.path(), OPTIONS, 0, || {}).unwrap();
     assert_eq!(Journal::open(folder.path(), JournalOptions { files_max: 0, ..OPTIONS }).unwrap().wants_file(), None);
     assert!(journal_files(folder.path()).is_empty());
 }
