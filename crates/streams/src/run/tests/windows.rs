@@ -179,6 +179,11 @@ fn a_query_whose_expressions_make_too_much_of_a_row_fails_alone() {
     node.wait_rows_in("copies", 4_000);
     assert_eq!(node.status("copies").state, QueryState::Running);
     node.stop();
+    // Of this test's process, whatever else it runs; without a bound it is 4 GB.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    let peak_kb: u64 = peak.trim().trim_end_matches("kB").trim().parse().unwrap();
+    assert!(peak_kb < 1_500_000, "{peak_kb} kB");
 }
 
 #[test]
