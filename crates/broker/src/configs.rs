@@ -11,7 +11,6 @@ use millpond_metadata::{
 };
 
 use crate::errors::TopicError;
-use crate::sync::JOURNALED_BYTES_MAX;
 use crate::topics::Topics;
 
 /// What a log does under these configurations.
@@ -29,7 +28,7 @@ pub(crate) fn log_options(config: &TopicConfig, settings: &Settings) -> LogOptio
         file_delete_delay_ms: config.file_delete_delay_ms,
         preallocate: config.preallocate,
         tail_bytes_max: settings.partition_tail_bytes_max,
-        journal_bytes_max: if settings.has_journal() { JOURNALED_BYTES_MAX } else { 0 },
+        journal_bytes_max: if settings.has_journal() { settings.partition_journal_bytes_max } else { 0 },
         producer_id_expiration_ms: settings.producer_id_expiration_ms,
     }
 }

@@ -73,6 +73,8 @@ pub struct Settings {
     pub sync_threads: usize,
     /// `millpond.journal.bytes`; 0: there is no journal.
     pub journal_bytes: u64,
+    /// `millpond.partition.journal.bytes.max`
+    pub partition_journal_bytes_max: usize,
     /// `millpond.tail.bytes.max`: of all partitions together.
     pub tail_bytes_max: usize,
     /// `millpond.partition.tail.bytes.max`
@@ -217,6 +219,7 @@ impl Settings {
             sync_before_ack: boolean("millpond.sync.before.ack"),
             sync_threads: size("millpond.sync.threads"),
             journal_bytes: long("millpond.journal.bytes").max(0) as u64,
+            partition_journal_bytes_max: size("millpond.partition.journal.bytes.max"),
             tail_bytes_max: size("millpond.tail.bytes.max"),
             partition_tail_bytes_max: size("millpond.partition.tail.bytes.max"),
             partitions_max: long("millpond.partitions.max").max(0) as u64,

@@ -31,10 +31,6 @@ pub(crate) use self::queue::{DirtyMark, SyncQueue};
 use self::rounds::Rounds;
 pub(crate) use self::shared_journal::SharedJournal;
 
-/// Bytes of one partition that a round writes to the journal, at most; with more the partition's own log is synced, which
-/// spares writing them twice.
-pub(crate) const JOURNALED_BYTES_MAX: usize = 256 << 10;
-
 /// The threads that sync. They end when this is dropped; what is dirty then is not synced any more.
 #[derive(Debug)]
 pub(crate) struct Syncer {

@@ -254,6 +254,14 @@ static OWN: &[ConfigDefinition] = &[
          together. With 0 there is none, and every partition is synced by itself.",
     ),
     define(
+        "millpond.partition.journal.bytes.max",
+        ConfigKind::Int,
+        "262144",
+        Valid::Between(0, 524288),
+        "How many bytes that wait for the disk one partition may have in the journal at a time. With more its own log is \
+         synced, which spares writing them twice.",
+    ),
+    define(
         "millpond.tail.bytes.max",
         ConfigKind::Long,
         "67108864",

@@ -7,11 +7,10 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use datafusion::sql::sqlparser::ast::{
-    Expr, ObjectName, Query, SetExpr, Spanned, Value, Visit, Visitor, visit_relations,
-};
+use datafusion::sql::sqlparser::ast::{Expr, ObjectName, Query, SetExpr, Spanned, Value, Visit, Visitor};
 
 use super::error::{Place, SqlResult, StatementError};
+use super::walk::walk;
 
 /// How many operators a chain in an expression may have.
 const CHAIN_LEN_MAX: usize = 256;
@@ -23,10 +22,7 @@ const RELATIONS_MAX: u64 = 256;
 /// Refuses what is too large to be planned in reasonable time and memory, and parameters, which nobody could give.
 pub(crate) fn check(query: &Query) -> SqlResult<()> {
     let mut bounds = Bounds { depth: 0 };
-    match query.visit(&mut bounds) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(error) => Err(error),
-    }
+    walk(query, &mut bounds)
 }
 
 struct Bounds {
@@ -98,14 +94,26 @@ fn relations(query: &Query) -> u64 {
     weight(query.body.as_ref(), &known)
 }
 
-fn weight<V: Visit>(part: &V, known: &HashMap<String, u64>) -> u64 {
-    let mut sum: u64 = 0;
-    let _: ControlFlow<()> = visit_relations(part, |relation: &ObjectName| {
-        let weight = known.get(&relation.to_string().to_lowercase()).copied().unwrap_or(1);
-        sum = sum.saturating_add(weight);
+fn weight(part: &impl Visit, known: &HashMap<String, u64>) -> u64 {
+    let mut scale = Scale { known, sum: 0 };
+    // It never breaks off.
+    let _ = walk(part, &mut scale);
+    scale.sum
+}
+
+struct Scale<'a> {
+    known: &'a HashMap<String, u64>,
+    sum: u64,
+}
+
+impl Visitor for Scale<'_> {
+    type Break = StatementError;
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<StatementError> {
+        let weight = self.known.get(&relation.to_string().to_lowercase()).copied().unwrap_or(1);
+        self.sum = self.sum.saturating_add(weight);
         ControlFlow::Continue(())
-    });
-    sum
+    }
 }
 
 #[cfg(test)]

@@ -3,9 +3,10 @@
 use std::ops::ControlFlow;
 
 use datafusion::common::{Column, DataFusionError, SchemaError, Span};
-use datafusion::sql::sqlparser::ast::{self, Query, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{self, Query, VisitorMut};
 
-use super::error::Place;
+use super::error::{Place, StatementError};
+use super::walk::walk_mut;
 
 /// How many names of one statement are set right; every one costs a planning.
 pub(crate) const REPAIRS_MAX: usize = 64;
@@ -59,7 +60,8 @@ impl UnknownColumn<'_> {
         };
         let end = (span.end.line, span.end.column);
         let mut writer = Writer { end, repair, changed: false };
-        let _ = query.visit(&mut writer);
+        // It never breaks off.
+        let _ = walk_mut(query, &mut writer);
         writer.changed
     }
 }
@@ -92,9 +94,9 @@ impl Writer<'_> {
 }
 
 impl VisitorMut for Writer<'_> {
-    type Break = ();
+    type Break = StatementError;
 
-    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<StatementError> {
         let ends_here = |ident: &ast::Ident, end: (u64, u64)| (ident.span.end.line, ident.span.end.column) == end;
         match expr {
             ast::Expr::Identifier(ident) if ends_here(ident, self.end) => {

@@ -23,6 +23,7 @@ pub(crate) mod stream_plan;
 mod struct_fields;
 pub(crate) mod translate;
 pub(crate) mod types;
+mod walk;
 mod window_function;
 pub(crate) mod window_node;
 

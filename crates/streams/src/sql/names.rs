@@ -10,13 +10,14 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast::{
     self, ExceptSelectItem, Ident, ObjectName, Query, Select, SelectItem, SelectItemQualifiedWildcardKind, TableFactor,
-    VisitMut, VisitorMut,
+    VisitorMut,
 };
 
 use super::definition::{METADATA_COLUMNS, StreamDefinition, StreamSource};
 use super::dialect::as_whole_table;
 use super::error::{SqlResult, StatementError, did_you_mean};
 use super::parser::place_of;
+use super::walk::walk_mut;
 use super::window_function::name_the_table;
 
 /// Where streams are found by name.
@@ -30,16 +31,12 @@ pub(crate) trait Streams {
 /// Looks up all streams of the query, and settles its names.
 pub(crate) fn settle(query: &mut Query, streams: &dyn Streams) -> SqlResult<HashMap<String, Arc<StreamSource>>> {
     let mut survey = Survey::default();
-    let _ = query.visit(&mut survey);
+    walk_mut(query, &mut survey)?;
     let mut tables =
         Tables { streams, all: None, ctes: survey.ctes, mentioned: survey.mentioned, found: HashMap::new() };
-    if let ControlFlow::Break(error) = query.visit(&mut tables) {
-        return Err(error);
-    }
+    walk_mut(query, &mut tables)?;
     let mut items = SelectItems { found: &tables.found };
-    if let ControlFlow::Break(error) = query.visit(&mut items) {
-        return Err(error);
-    }
+    walk_mut(query, &mut items)?;
     Ok(tables.found)
 }
 
@@ -57,21 +54,21 @@ impl Survey {
 }
 
 impl VisitorMut for Survey {
-    type Break = ();
+    type Break = StatementError;
 
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<StatementError> {
         for cte in query.with.iter().flat_map(|with| &with.cte_tables) {
             self.ctes.insert(cte.alias.name.value.clone());
         }
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_table_factor(&mut self, relation: &mut TableFactor) -> ControlFlow<()> {
+    fn pre_visit_table_factor(&mut self, relation: &mut TableFactor) -> ControlFlow<StatementError> {
         name_the_table(relation);
         ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<()> {
+    fn pre_visit_expr(&mut self, expr: &mut ast::Expr) -> ControlFlow<StatementError> {
         match expr {
             ast::Expr::Identifier(ident) => self.mention(ident),
             ast::Expr::CompoundIdentifier(idents) => idents.iter().for_each(|ident| self.mention(ident)),

@@ -9,7 +9,7 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DataFusionError, Result as DataFusionResult};
 use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan, LogicalPlanBuilder};
 use datafusion::sql::planner::SqlToRel;
-use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query, Statement as SqlStatement, visit_expressions};
+use datafusion::sql::sqlparser::ast::{Expr as SqlExpr, Query, Statement as SqlStatement, Visitor};
 
 use super::case::{REPAIRS_MAX, UnknownColumn};
 use super::context::Context;
@@ -19,6 +19,7 @@ use super::lineage::{Role, role_of, roles};
 use super::names::{Streams, settle};
 use super::session::Session;
 use super::translate::{translate, twice};
+use super::walk::walk;
 
 /// A query that means something.
 pub(crate) struct PlannedQuery {
@@ -75,22 +76,38 @@ fn with_field(error: StatementError, query: &Query, streams: &HashMap<String, Ar
     let Some(name) = error.message.strip_prefix("unknown field `").and_then(|rest| rest.strip_suffix('`')) else {
         return error;
     };
-    let place = visit_expressions(query, |expr| match expr {
-        SqlExpr::CompoundIdentifier(idents) => match idents.iter().find(|ident| ident.value == name) {
-            Some(ident) => ControlFlow::Break(Place::start(ident.span)),
-            None => ControlFlow::Continue(()),
-        },
-        _ => ControlFlow::Continue(()),
-    });
+    let mut finder = PartFinder { name, found: None };
+    // It never breaks off.
+    let _ = walk(query, &mut finder);
+    let place = finder.found;
     let mut fields = Vec::new();
     for stream in streams.values() {
         stream.columns.iter().for_each(|column| nested_fields(&column.data_type, &mut fields));
     }
     let hint = did_you_mean(name, fields.iter().map(String::as_str));
-    let error = error.at(place.break_value().flatten());
+    let error = error.at(place);
     match hint {
         Some(hint) => error.with_hint(hint),
         None => error,
+    }
+}
+
+/// Looks for the first name of several parts that has this one.
+struct PartFinder<'a> {
+    name: &'a str,
+    found: Option<Place>,
+}
+
+impl Visitor for PartFinder<'_> {
+    type Break = StatementError;
+
+    fn pre_visit_expr(&mut self, expr: &SqlExpr) -> ControlFlow<StatementError> {
+        if let SqlExpr::CompoundIdentifier(idents) = expr
+            && let Some(ident) = idents.iter().find(|ident| ident.value == self.name)
+        {
+            self.found = self.found.or_else(|| Place::start(ident.span));
+        }
+        ControlFlow::Continue(())
     }
 }
 

@@ -4,30 +4,27 @@ use std::ops::ControlFlow;
 
 use datafusion::logical_expr::Volatility;
 use datafusion::sql::sqlparser::ast::{
-    self, GroupByExpr, Query, Select, SetExpr, SetOperator, SetQuantifier, TableFactor, Visit, Visitor,
+    self, GroupByExpr, Query, Select, SetExpr, SetOperator, SetQuantifier, TableFactor, Visitor,
 };
 
 use super::dialect::as_whole_table;
 use super::error::{Place, SqlResult, StatementError};
 use super::parser::place_of;
 use super::session::Session;
+use super::walk::walk;
 
 /// Refuses what does not work in a query that runs for ever.
 pub(crate) fn refuse_for_streams(query: &Query, session: &Session) -> SqlResult<()> {
     let mut checker = Checker { session };
-    match query.visit(&mut checker) {
-        ControlFlow::Break(error) => Err(error),
-        ControlFlow::Continue(()) => Ok(()),
-    }
+    walk(query, &mut checker)
 }
 
 /// Where the first aggregate call or GROUP BY of a query stands.
 pub(crate) fn place_of_aggregation(query: &Query, session: &Session) -> Option<Place> {
-    let mut finder = AggregationFinder { session };
-    match query.visit(&mut finder) {
-        ControlFlow::Break(place) => place,
-        ControlFlow::Continue(()) => None,
-    }
+    let mut finder = AggregationFinder { session, found: None };
+    // It never breaks off.
+    let _ = walk(query, &mut finder);
+    finder.found
 }
 
 struct Checker<'a> {
@@ -211,25 +208,29 @@ impl Visitor for Checker<'_> {
 
 struct AggregationFinder<'a> {
     session: &'a Session,
+    /// The place of the first.
+    found: Option<Place>,
 }
 
 impl Visitor for AggregationFinder<'_> {
-    type Break = Option<Place>;
+    type Break = StatementError;
 
-    fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<Option<Place>> {
+    fn pre_visit_expr(&mut self, expr: &ast::Expr) -> ControlFlow<StatementError> {
         if let ast::Expr::Function(function) = expr {
             let name = function.name.to_string().to_lowercase();
             if self.session.state.aggregate_functions().contains_key(&name) {
-                return ControlFlow::Break(place_of(&function.name));
+                self.found = self.found.or_else(|| place_of(&function.name));
             }
         }
         ControlFlow::Continue(())
     }
 
-    fn post_visit_select(&mut self, select: &Select) -> ControlFlow<Option<Place>> {
-        match &select.group_by {
-            GroupByExpr::Expressions(exprs, _) if !exprs.is_empty() => ControlFlow::Break(place_of(&exprs[0])),
-            _ => ControlFlow::Continue(()),
+    fn post_visit_select(&mut self, select: &Select) -> ControlFlow<StatementError> {
+        if let GroupByExpr::Expressions(exprs, _) = &select.group_by
+            && let Some(first) = exprs.first()
+        {
+            self.found = self.found.or_else(|| place_of(first));
         }
+        ControlFlow::Continue(())
     }
 }
