@@ -256,7 +256,7 @@ static OWN: &[ConfigDefinition] = &[
     define(
         "millpond.partition.journal.bytes.max",
         ConfigKind::Int,
-        "262144",
+        "65536",
         Valid::Between(0, 524288),
         "How many bytes that wait for the disk one partition may have in the journal at a time. With more its own log is \
          synced, which spares writing them twice.",
