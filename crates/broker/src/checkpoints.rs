@@ -1,5 +1,8 @@
 //! Written down from time to time, so that the next start has little to read: how far each log is known to be sound,
 //! and where it starts.
+//!
+//! Lines go by name, and what they say is believed unseen. So they must never say more than is true of the log that has the name now:
+//! they are forgotten before a log is made, lowered when one is cut, and written anew after a crash.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -40,9 +43,14 @@ impl Checkpoint {
     }
 
     fn write(&self, collect: impl FnOnce() -> Offsets) -> Result<(), LogError> {
+        self.change(|_| collect())
+    }
+
+    /// Replaces what was written by what `change` makes of it.
+    fn change(&self, change: impl FnOnce(&Offsets) -> Offsets) -> Result<(), LogError> {
         let mut written = self.written.lock();
         // Collected under the lock, so that of two writers the later one writes the later offsets.
-        let offsets = collect();
+        let offsets = change(&written);
         if *written != offsets {
             checkpoint::write(&self.path, &offsets)?;
             *written = offsets;
@@ -64,6 +72,39 @@ impl Checkpoints {
     pub(crate) fn of(&self, partition: &TopicPartition) -> (Offset, Offset) {
         let of = |checkpoint: &Checkpoint| checkpoint.written.lock().get(partition).copied().unwrap_or(0);
         (of(&self.recovery_points), of(&self.log_starts))
+    }
+
+    /// Forgets what the files say of these partitions, whose logs are about to be made: they say it of logs that had the names
+    /// before.
+    pub(crate) fn forget(&self, partitions: &[TopicPartition]) -> Result<(), LogError> {
+        let without = |written: &Offsets| {
+            let mut offsets = written.clone();
+            for partition in partitions {
+                offsets.remove(partition);
+            }
+            offsets
+        };
+        self.recovery_points.change(without)?;
+        self.log_starts.change(without)
+    }
+
+    /// A log was cut at `end`: nothing is known of what will come behind it.
+    pub(crate) fn cut(&self, partition: &TopicPartition, end: Offset) -> Result<(), LogError> {
+        let lowered = |written: &Offsets| {
+            let mut offsets = written.clone();
+            if let Some(offset) = offsets.get_mut(partition) {
+                *offset = end.min(*offset);
+            }
+            offsets
+        };
+        self.recovery_points.change(lowered)?;
+        self.log_starts.change(lowered)
+    }
+
+    /// Writes the recovery points of all logs of the node, after a crash: where one lost something, the old one is too high for what
+    /// comes next.
+    pub(crate) fn recovered(&self, points: Offsets) -> Result<(), LogError> {
+        self.recovery_points.write(|| points)
     }
 
     /// Writes both, as all logs are now.

@@ -4,7 +4,7 @@
 //! .lock                               held while a process uses the folder
 //! meta.properties                     whose folder it is, and in which version
 //! .kafka_cleanshutdown                there only after a clean stop, until the next start has read it
-//! recovery-point-offset-checkpoint    up to where each log is known to be sound
+//! recovery-point-offset-checkpoint    up to where each log, by its name, is known to be sound
 //! log-start-offset-checkpoint         where each log starts, if it was told to start later than its first segment
 //! millpond-journal.<number>            what logs may not have on the disk yet (see millpond_log::journal)
 //! millpond-journal.<number>.kept-<n>  the same, where something of it could not be put back; for the operator

@@ -97,6 +97,11 @@ impl MetadataLog {
         self.log.recovery_point()
     }
 
+    /// Up to where the log is known to be right.
+    pub(crate) fn recovery_point(&self) -> Offset {
+        self.log.recovery_point()
+    }
+
     /// Closes the log, so that the next start need not look into it. Gives the offset up to which it is known to be right.
     pub(crate) fn close(&self, now_ms: TimestampMs) -> Result<Offset, LogError> {
         self.log.close(now_ms)

@@ -10,6 +10,7 @@ use millpond_records::BatchHeader;
 use millpond_types::{LeaderEpoch, Offset, PartitionIndex, TimestampMs, TopicId, TopicName, TopicPartition};
 use parking_lot::{Mutex, RwLock, RwLockReadGuard};
 
+use crate::checkpoints::Checkpoints;
 use crate::clock::Clock;
 use crate::durability::{Durability, Ended};
 use crate::errors::{FetchError, ProduceError, TrimError};
@@ -39,6 +40,7 @@ pub(crate) struct Surroundings {
     pub(crate) clock: Clock,
     pub(crate) queue: Arc<SyncQueue>,
     pub(crate) journal: Option<Arc<SharedJournal>>,
+    pub(crate) checkpoints: Arc<Checkpoints>,
     pub(crate) metrics: Arc<BrokerMetrics>,
     pub(crate) leader_epoch: LeaderEpoch,
     /// Whether `acks=all` and what is shown wait for the sync (`millpond.sync.before.ack`).
@@ -358,6 +360,16 @@ impl Partition {
     /// Cuts off everything from `offset` on, of a held partition and above what it has shown: what a stream wrote
     /// in a step that was not committed.
     pub fn truncate_to(self: &Arc<Self>, offset: Offset) -> Result<(), TrimError> {
+        let end = self.cut_log(offset)?;
+        // Not before the locks are gone: who writes checkpoints takes them in the other order. Nothing is appended before
+        // this returns.
+        self.around.checkpoints.cut(&self.name(), end).map_err(|error| {
+            self.poison(error.to_string());
+            error.into()
+        })
+    }
+
+    fn cut_log(self: &Arc<Self>, offset: Offset) -> Result<Offset, TrimError> {
         let _no_sync = self.rounds.lock();
         // The write lock keeps appends away.
         let life = self.life.write();
@@ -375,14 +387,14 @@ impl Partition {
         }
         // The batch that holds the offset goes as a whole.
         let end = self.log.truncate_to(offset)?;
+        self.visibility.cut(end);
+        self.durability.cut(end);
         if let Some(Err(error)) = journal.map(|journal| journal.cut(self, end)) {
             // After a crash the journal would bring back what was cut; nothing may come in its place.
             self.poison(error.to_string());
             return Err(LogError::Poisoned { reason: error.to_string() }.into());
         }
-        self.visibility.cut(end);
-        self.durability.cut(end);
-        Ok(())
+        Ok(end)
     }
 
     /// `name` needs the records from `offset` on: retention leaves them. A later pin of the same name replaces it.
@@ -419,9 +431,59 @@ impl Partition {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::Ordering;
+    use std::time::{Duration, Instant};
+
     use millpond_records::{BatchBuilder, BatchOptions};
 
-    use crate::{Broker, BrokerOptions, NewTopicRequest};
+    use super::Partition;
+    use crate::{Broker, BrokerOptions, NewTopicRequest, ProduceError};
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn batch() -> Vec<u8> {
+        let mut batch = BatchBuilder::new(BatchOptions::default());
+        batch.push(0, None, Some(b"value"), &[]);
+        batch.build()
+    }
+
+    /// A stream's partition with something in the journal, whose first file is made when it is first wanted.
+    async fn journaled(broker: &Arc<Broker>) -> Arc<Partition> {
+        let owner = Some("stream".to_owned());
+        broker.create_topic(NewTopicRequest { owner, ..NewTopicRequest::new("t") }, false).await.unwrap();
+        let partition = broker.partition("t", 0).unwrap();
+        let began = Instant::now();
+        while partition.journaled_lap.load(Ordering::Acquire) == 0 {
+            assert!(began.elapsed() < PATIENCE, "the journal is not used");
+            let end = partition.append_owned(batch()).unwrap().last_offset + 1;
+            partition.durable_blocking(end, PATIENCE).unwrap();
+        }
+        partition
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn nothing_comes_in_the_place_of_what_was_cut_if_the_journal_cannot_say_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::open(BrokerOptions::new(dir.path())).unwrap();
+        let partition = journaled(&broker).await;
+        partition.around.journal.as_ref().unwrap().give_up("for this test");
+        partition.truncate_to(0).unwrap_err();
+        assert!(matches!(partition.append_owned(batch()), Err(ProduceError::Poisoned { .. })));
+        partition.durable_blocking(1, PATIENCE).unwrap_err();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_log_that_is_not_closed_yet_is_not_said_to_be_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let broker = Broker::open(BrokerOptions::new(dir.path())).unwrap();
+        let partition = journaled(&broker).await;
+        assert!(partition.sync_behind_journal());
+        partition.stop();
+        assert!(!partition.sync_behind_journal());
+        partition.delete();
+        assert!(partition.sync_behind_journal(), "what is gone will not be missed");
+    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn one_sync_serves_all_appends_that_waited_for_it() {
@@ -435,9 +497,7 @@ mod tests {
             // As long as a sync takes on the slowest of all disks.
             let _sync_that_takes_long = (partition.rounds.lock(), partition.uncut.write());
             for _ in 0..1000 {
-                let mut batch = BatchBuilder::new(BatchOptions::default());
-                batch.push(0, None, Some(b"value"), &[]);
-                partition.append_owned(batch.build()).unwrap();
+                partition.append_owned(batch()).unwrap();
             }
             assert_eq!(partition.visible_end(), 0, "nothing is shown before it is durable");
             partition.end()

@@ -96,12 +96,16 @@ pub(crate) fn start(options: BrokerOptions) -> Result<Started, OpenError> {
 
     let logs = opening.logs(&replayed.image)?;
     let journal = opening.journal(&logs, properties.leader_epoch)?;
+    if !clean {
+        opening.write_recovery_points(&logs, &metadata_log).map_err(failed_at(&opening.data_dir))?;
+    }
     let metrics = Arc::new(BrokerMetrics::default());
     let syncer = Syncer::start(opening.settings.sync_threads, journal, metrics.clone()).map_err(OpenError::Thread)?;
     let around = Surroundings {
         clock: opening.clock.clone(),
         queue: syncer.queue().clone(),
         journal: syncer.journal().cloned(),
+        checkpoints: opening.checkpoints.clone(),
         metrics,
         leader_epoch: properties.leader_epoch,
         sync_before_ack: opening.settings.sync_before_ack,
@@ -188,6 +192,7 @@ impl Opening {
         let log = match self.find(&dir)? {
             Some(_) => self.open(&dir, &partition, options)?,
             None => {
+                self.checkpoints.forget(std::slice::from_ref(&partition)).map_err(failed_at(&self.data_dir))?;
                 let id = TopicId::from_uuid(Uuid::new_v4());
                 PartitionLog::create(&dir, id, options, self.tails.clone()).map_err(failed_at(&dir))?
             }
@@ -273,6 +278,7 @@ impl Opening {
                 Some(_) => self.open(&dir, &partition, options)?,
                 None => {
                     tracing::warn!(%partition, "the topic has no folder for this partition; an empty one is made");
+                    self.checkpoints.forget(std::slice::from_ref(&partition)).map_err(failed_at(&self.data_dir))?;
                     PartitionLog::create(&dir, topic.id(), options, self.tails.clone()).map_err(failed_at(&dir))?
                 }
             };
@@ -304,6 +310,13 @@ impl Opening {
         let options = JournalOptions { file_bytes: self.settings.journal_bytes / JOURNAL_FILES as u64, files_max };
         let journal = Journal::open(&self.data_dir, options)?;
         Ok((files_max > 0).then_some(journal))
+    }
+
+    /// All logs are durable to their ends now, and some may end earlier than they did.
+    fn write_recovery_points(&self, logs: &[Opened], metadata_log: &MetadataLog) -> Result<(), LogError> {
+        let name = |opened: &Opened| TopicPartition::new(opened.topic.name().clone(), opened.index);
+        let points = logs.iter().map(|opened| (name(opened), opened.log.recovery_point()));
+        self.checkpoints.recovered(points.chain([(metadata_partition(), metadata_log.recovery_point())]).collect())
     }
 
     fn topic(&self, image: &Image, topic: &TopicImage) -> (Arc<Topic>, LogOptions) {

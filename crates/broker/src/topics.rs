@@ -267,6 +267,10 @@ impl Topics {
             None => Arc::new(Topic::new(topic, config.max_message_bytes)),
         };
         let first = existing.len() as PartitionIndex;
+        let names: Vec<TopicPartition> =
+            (first..topic.partition_count).map(|index| TopicPartition::new(topic.name.clone(), index)).collect();
+        let forgotten = self.around.checkpoints.forget(&names);
+        forgotten.map_err(|error| TopicError::Storage { reason: error.to_string() })?;
         let make = |index: PartitionIndex| -> Result<Arc<Partition>, String> {
             let dir = folders::partition(&self.data_dir, &TopicPartition::new(topic.name.clone(), index));
             if millpond_disk::exists(&dir).map_err(|error| error.to_string())? {

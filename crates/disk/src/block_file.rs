@@ -31,6 +31,8 @@ impl BlockFile {
         let made = BlockFile { file: open(path, true)? };
         let mut zeros = BlockBuffer::new(FILL_BYTES);
         zeros.put_zeros(FILL_BYTES);
+        // So that a disk without room for all of it is not filled up first.
+        made.file.preallocate(len)?;
         let mut position = 0;
         while position < len {
             let piece = zeros.as_slice().len().min(usize::try_from(len - position).unwrap_or(usize::MAX));

@@ -152,6 +152,17 @@ impl File {
         }
     }
 
+    /// Lets the next reads from `position` on come from the disk, where the system can do that. After a failed sync the system's cache may
+    /// hold what the disk does not.
+    ///
+    /// What was written and not synced is not touched.
+    pub fn forget_cached(&self, position: u64) -> Result<(), DiskError> {
+        match rustix::fs::fadvise(&self.inner, position, None, rustix::fs::Advice::DontNeed) {
+            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => Ok(()),
+            Err(error) => Err(self.error("forget the cached bytes of", error.into())),
+        }
+    }
+
     /// Makes the bytes written so far durable, and of the metadata what is needed to read them (fdatasync).
     pub fn sync_data(&self) -> Result<(), DiskError> {
         self.inner.sync_data().map_err(|e| self.error("sync", e))

@@ -9,9 +9,10 @@
 //! in order, and then wait for the disk together. While a request waits (a Fetch for records, a JoinGroup for
 //! others) the socket is read on, within the bounds of [`crate::limits`], so that a client that goes is seen.
 //!
-//! While Produce requests wait for the disk, what comes behind them cannot become durable before the sync that runs has
-//! ended. So small requests are left in the socket until then, or until there are [`LINGER_BYTES`] of them
-//! ([`crate::low_water`]): one wake-up, one read and one answer for many instead of one for each.
+//! While Produce requests wait for the disk, what comes behind them goes to the journal, or to the same log, with the round
+//! after the one that runs. So small requests are left in the socket until then, or until there are [`LINGER_BYTES`] of them
+//! ([`crate::low_water`]): one wake-up, one read and one answer for many instead of one for each. Where the two are for logs that are
+//! synced by themselves, each in its own time, the later one waits longer than it had to.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -53,6 +54,15 @@ pub(crate) enum Ended {
     /// The socket failed.
     #[error(transparent)]
     Socket(#[from] io::Error),
+    /// Records that were promised could not be read from the disk. The client was told how many bytes come, so nothing else can
+    /// be told to it.
+    #[error("reading {path} failed: {error}")]
+    Disk {
+        /// The segment's file.
+        path: String,
+        /// What happened.
+        error: io::Error,
+    },
     /// What came was no request that is served.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -311,7 +321,14 @@ impl Connection {
                         Poll::Pending => break,
                     }
                 }
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    return Err(match self.out.file() {
+                        Some(piece) if is_of_the_disk(&error) => {
+                            Ended::Disk { path: piece.path().display().to_string(), error }
+                        }
+                        _ => error.into(),
+                    });
+                }
             }
         }
         Ok(moved)
@@ -431,6 +448,11 @@ impl Pending {
         figures.seconds.observe(self.started.elapsed().as_secs_f64());
         Ok(())
     }
+}
+
+/// Whether an error of sending from a file to a socket is the file's.
+fn is_of_the_disk(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::UnexpectedEof || error.raw_os_error() == Some(libc::EIO)
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ pub(crate) struct Metrics {
     pub(crate) connections_refused: Counter,
     pub(crate) connections_idle_closed: Counter,
     pub(crate) malformed_frames: Counter,
+    pub(crate) disk_reads_failed: Counter,
     pub(crate) fetch_sessions: Gauge,
     pub(crate) fetch_sessions_evicted: Counter,
 }
@@ -62,6 +63,7 @@ impl Metrics {
             connections_refused: Counter::default(),
             connections_idle_closed: Counter::default(),
             malformed_frames: Counter::default(),
+            disk_reads_failed: Counter::default(),
             fetch_sessions: Gauge::default(),
             fetch_sessions_evicted: Counter::default(),
         };
@@ -103,6 +105,8 @@ impl Metrics {
         kafka.register("connections_idle_closed", help, self.connections_idle_closed.clone());
         let help = "Frames that were no request of a served API and version; each closed its connection";
         kafka.register("malformed_frames", help, self.malformed_frames.clone());
+        let help = "Answers that broke off since records could not be read from the disk; each closed its connection";
+        kafka.register("disk_reads_failed", help, self.disk_reads_failed.clone());
         kafka.register("fetch_sessions", "Fetch sessions kept", self.fetch_sessions.clone());
         let help = "Fetch sessions given up for newer ones";
         kafka.register("fetch_sessions_evicted", help, self.fetch_sessions_evicted.clone());

@@ -185,6 +185,10 @@ impl Complaints {
         match ended {
             Ok(Ended::ByClient | Ended::AsAnswer) => {}
             Ok(Ended::Socket(error)) => tracing::debug!(%error, "a connection failed"),
+            Ok(ended @ Ended::Disk { .. }) => {
+                node.metrics.disk_reads_failed.inc();
+                tracing::error!(reason = %ended, "a connection was closed in the middle of an answer");
+            }
             Ok(Ended::Idle) => drop(node.metrics.connections_idle_closed.inc()),
             Ok(ended @ (Ended::Malformed(_) | Ended::Unanswerable { .. } | Ended::NotServed { .. })) => {
                 node.metrics.malformed_frames.inc();

@@ -37,7 +37,8 @@
 //!
 //! [`LogOptions::journal_bytes_max`] a log for batches that wait for the journal,
 //! [`LogOptions::tail_bytes_max`] a log and [`TailBudget`] a node for the tail, [`PRODUCERS_MAX`] producers a log,
-//! [`OPEN_SEGMENTS_MAX`] open files of rolled segments a log, [`UNSYNCED_SEGMENTS_MAX`] rolled segments that wait for a
+//! [`OPEN_SEGMENTS_MAX`] open files of rolled segments a log (and those of the [`FilePiece`]s that somebody holds, which
+//! also keep deleted ones on the disk), [`UNSYNCED_SEGMENTS_MAX`] rolled segments that wait for a
 //! sync, [`DECOMPRESSED_BYTES_MAX`] for a batch that a time is looked for in.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]

@@ -239,8 +239,8 @@ impl PartitionLog {
         self.poison.get().map(String::as_str)
     }
 
-    /// Stops all writing, for the first reason that is given.
-    pub(crate) fn poison_with(&self, reason: String) {
+    /// Stops all writing until the log is opened again, for the first reason that is given: what is on the disk is not what it should be.
+    pub fn poison(&self, reason: String) {
         if self.poison.set(reason).is_ok() {
             tracing::error!(
                 log = %self.dir.display(),
@@ -260,7 +260,7 @@ impl PartitionLog {
     /// Runs a write to the disk; its failure poisons the log.
     pub(crate) fn or_poison<T, E: std::fmt::Display>(&self, result: Result<T, E>) -> Result<T, E> {
         if let Err(error) = &result {
-            self.poison_with(error.to_string());
+            self.poison(error.to_string());
         }
         result
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,6 +19,10 @@ const PIECES_MAX: usize = 16;
 /// Batches on the disk that have this size on average are left where they are by [`PartitionLog::find`]: to read their
 /// headers alone, one by one, is less work than to copy them.
 const IN_PLACE_BATCH_BYTES_MIN: usize = 8 * 1024;
+
+/// Where small batches end such a piece before it has so many bytes, the log is read instead: a read's pieces are few, and
+/// must not be small.
+const IN_PLACE_PIECE_BYTES_MIN: usize = 64 * 1024;
 
 /// Whole batches, some of them where they lie in the log's files.
 #[derive(Debug, Clone, Default)]
@@ -69,6 +74,11 @@ impl BatchPiece {
 }
 
 impl FilePiece {
+    /// Where the file was when it was opened.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
     /// Sends from the front as much as `socket` takes; [`FilePiece::advance`] takes note of it. It is an error if the
     /// file ends before.
     pub fn send_to(&self, socket: BorrowedFd<'_>) -> io::Result<usize> {
@@ -310,7 +320,7 @@ impl Piece {
     }
 
     /// Finds what [`Piece::read`] reads by the headers alone, as long as the batches are large on average. `None`: not
-    /// even the first is, or there is no batch.
+    /// even the first are, or there is no batch.
     fn find(&self, file: &File, position: u64, left: usize) -> Result<Option<ReadPiece>, LogError> {
         let header_at = |len: usize| -> Result<Option<BatchHeader>, LogError> {
             if left - len < HEADER_LEN {
@@ -332,7 +342,13 @@ impl Piece {
             len += batch.size();
             next_offset = batch.next_offset();
             count += 1;
-            header = if len / count >= IN_PLACE_BATCH_BYTES_MIN { header_at(len)? } else { None };
+            if len / count < IN_PLACE_BATCH_BYTES_MIN {
+                if len < self.room.min(IN_PLACE_PIECE_BYTES_MIN) {
+                    return Ok(None);
+                }
+                break;
+            }
+            header = header_at(len)?;
         }
         Ok(Some(ReadPiece { position, base_offset, next_offset, len, bytes: None }))
     }

@@ -144,6 +144,10 @@ fn scan_segment(
     let path = names::path(dir, base, names::LOG);
     let file = Arc::new(File::open(&path)?);
     let (mut indexes, start, mut end) = trusted_front(dir, base, len, recovery_point, &file)?;
+    // What the last run could not sync, and the disk does not have, must not be found in the system's cache: who comes
+    // after this believes that it is durable, and the journal may have it.
+    file.sync_data()?;
+    file.forget_cached(start)?;
     let mut scanner = Scanner::batches(&file, start, len);
     let broken = loop {
         let at = scanner.position();

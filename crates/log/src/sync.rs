@@ -82,7 +82,8 @@ impl PartitionLog {
     }
 
     /// Syncs, and writes the active segment's indexes and a producer snapshot, so that after a crash no more is read
-    /// than what was appended since. Returns what the recovery point checkpoint may say. Call it every minute or so.
+    /// than what was appended since. Returns up to where the log is durable; what the recovery point checkpoint may say is
+    /// [`PartitionLog::recovery_point`]. Call it every minute or so.
     pub fn checkpoint(&self) -> Result<Offset, LogError> {
         let _round = self.round.lock();
         self.check_poison()?;

@@ -6,16 +6,16 @@ use millpond_log::{FreshBatches, LogError};
 use millpond_types::Offset;
 use parking_lot::RwLockReadGuard;
 
-use super::Partition;
+use super::{Life, Partition};
 use crate::durability::Ended;
 
 /// With so many bytes in the journal that its own files may not have yet, a log is synced, though no lap has ended.
 const BEHIND_BYTES_MAX: usize = 1 << 20;
 
 impl Partition {
-    /// Keeps the log from being cut while the result is held.
-    pub(crate) fn keep_uncut(&self) -> RwLockReadGuard<'_, ()> {
-        self.uncut.read()
+    /// Keeps the log from being cut while the result is held; none while it is being cut.
+    pub(crate) fn keep_uncut(&self) -> Option<RwLockReadGuard<'_, ()>> {
+        self.uncut.try_read()
     }
 
     /// Takes what was appended since the last round, for the journal; `None` if the log has to be synced. Called by the
@@ -47,8 +47,13 @@ impl Partition {
     /// will not be missed.
     pub(crate) fn sync_behind_journal(&self) -> bool {
         let _alone = self.rounds.lock();
-        // One that was closed is synced, one that was deleted is gone.
-        let Some(_life) = self.open() else { return true };
+        let life = self.life.read();
+        match *life {
+            Life::Open => {}
+            // Perhaps it is closed already, perhaps it never will be: a lap's release is not worth finding out.
+            Life::Stopped => return false,
+            Life::Deleted => return true,
+        }
         self.behind_bytes.store(0, Ordering::Release);
         self.around.metrics.syncs.inc();
         match self.log.sync_behind_journal() {
@@ -95,5 +100,6 @@ impl Partition {
             self.around.metrics.logs_poisoned.inc();
             tracing::error!(partition = %self.name(), reason, "the disk failed; this partition accepts no more writes");
         }
+        self.log.poison(reason);
     }
 }

@@ -47,7 +47,7 @@ impl Rounds {
     fn round(&self) -> (usize, usize) {
         let partitions = self.front.take(PARTITIONS_A_ROUND_MAX);
         // Until the round is over, no log is cut: what the journal says of it must be true.
-        let _uncut: Vec<_> = partitions.iter().map(|partition| partition.keep_uncut()).collect();
+        let mut uncut = Vec::with_capacity(partitions.len());
         let mut fresh: Vec<(&Arc<Partition>, FreshBatches)> = Vec::with_capacity(partitions.len());
         let mut bytes = 0;
         for partition in &partitions {
@@ -55,6 +55,12 @@ impl Rounds {
                 self.front.push(partition.clone());
                 continue;
             }
+            // One that is being cut keeps nobody else waiting.
+            let Some(guard) = partition.keep_uncut() else {
+                self.direct.push(partition.clone());
+                continue;
+            };
+            uncut.push(guard);
             match partition.take_fresh() {
                 Some(batches) if batches.batches.is_empty() => self.front.finished(partition),
                 Some(batches) => {

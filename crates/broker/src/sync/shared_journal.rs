@@ -11,6 +11,9 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::partition::Partition;
 
+/// The lap in which the write is that broke the journal; no file has it.
+const BROKEN_LAP: u64 = u64::MAX;
+
 /// What is to be done behind the journal.
 #[derive(Debug)]
 pub(super) enum Duty {
@@ -40,11 +43,21 @@ struct State {
     gave_up: bool,
 }
 
-/// Bounded by the number of the journal's files, and one; and a partition for each megabyte of theirs.
+/// Bounded by the number of the journal's files and a partition for each megabyte of theirs; when the journal is broken, by
+/// the number of partitions.
 #[derive(Debug, Default)]
 struct Duties {
     waiting: VecDeque<Duty>,
     stopping: bool,
+}
+
+impl State {
+    fn check(&self) -> Result<(), JournalError> {
+        match self.gave_up {
+            true => Err(JournalError::Broken { reason: "it was given up".to_owned() }),
+            false => Ok(()),
+        }
+    }
 }
 
 impl SharedJournal {
@@ -66,9 +79,7 @@ impl SharedJournal {
             })
             .collect();
         let mut state = self.state.lock();
-        if state.gave_up {
-            return Err(JournalError::Broken { reason: "it was given up".to_owned() });
-        }
+        state.check()?;
         let written = state.journal.write(&entries);
         self.after(&mut state, written, fresh.iter().map(|(partition, _)| *partition))?;
         drop(state);
@@ -81,6 +92,7 @@ impl SharedJournal {
     /// Says that the log of `partition`, which is synced, was cut at `end`.
     pub(crate) fn cut(&self, partition: &Arc<Partition>, end: Offset) -> Result<(), JournalError> {
         let mut state = self.state.lock();
+        state.check()?;
         let written = state.journal.cut(partition.topic_id(), partition.index(), end);
         self.after(&mut state, written, std::iter::once(partition))
     }
@@ -103,8 +115,11 @@ impl SharedJournal {
                 state.members.extend(partitions.filter(|partition| partition.joins_lap(lap)).cloned());
                 Ok(())
             }
-            Err(error) => {
-                if matches!(error, JournalError::Broken { .. }) {
+            Err(error @ JournalError::Full) => Err(error),
+            Err(error @ JournalError::Broken { .. }) => {
+                // It may be there all the same: a later cut has to know.
+                state.members.extend(partitions.filter(|partition| partition.joins_lap(BROKEN_LAP)).cloned());
+                if !state.members.is_empty() {
                     self.give(Duty::Sync(None, std::mem::take(&mut state.members)));
                 }
                 Err(error)
@@ -113,7 +128,7 @@ impl SharedJournal {
     }
 
     /// Nothing is written any more.
-    pub(super) fn give_up(&self, reason: &str) {
+    pub(crate) fn give_up(&self, reason: &str) {
         tracing::error!(reason, "the journal is given up; from now on every log is synced by itself");
         self.state.lock().gave_up = true;
     }

@@ -22,7 +22,7 @@ pub const CHUNK_BYTES_MAX: usize = 1 << 20;
 pub const ENTRY_BYTES_MAX: usize = CHUNK_BYTES_MAX / 2;
 
 /// `MPJ1`.
-const MAGIC: u32 = u32::from_be_bytes(*b"MPJ1");
+const MAGIC: u32 = u32::from_le_bytes(*b"MPJ1");
 const FIXED_LEN: usize = 36;
 const TABLE_ENTRY_LEN: usize = 48;
 /// What the CRC of a head covers begins here.

@@ -1,6 +1,6 @@
 //! After a crash: what the journal holds and the logs lack is put back.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use millpond_disk::{BLOCK_BYTES, DiskError, File};
@@ -18,7 +18,7 @@ pub struct Replayed {
     pub bytes_restored: u64,
     /// Logs that got some.
     pub logs_restored: usize,
-    /// What could not be put back, and why. The journal's files are worth keeping then.
+    /// Logs whose entries could not all be put back, and why. The journal's files are worth keeping then.
     pub failures: Vec<String>,
 }
 
@@ -51,7 +51,11 @@ pub fn replay<'a>(
     }
     let mut replayed = Replayed::default();
     let mut restored = BTreeSet::new();
-    'chunks: for (place, chunk) in chunks.iter().enumerate() {
+    let mut failures: BTreeMap<(TopicId, PartitionIndex), String> = BTreeMap::new();
+    let last_lap = chunks.last().map_or(0, |chunk| chunk.head.lap);
+    // Of the last write, which the crash cut off, and of which nothing was acknowledged, any block may be missing.
+    let mut cut_off = false;
+    for (place, chunk) in chunks.iter().enumerate() {
         let mut at = chunk.entries_at;
         for entry in &chunk.head.table {
             let entry_at = at;
@@ -62,16 +66,25 @@ pub fn replay<'a>(
                 continue;
             };
             let Some(bytes) = read_entry(&chunk.path, entry_at, entry)? else {
-                // The last write, which the crash cut off: nothing of it was acknowledged, nor anything behind it.
-                tracing::info!(file = %chunk.path.display(), lap = chunk.head.lap, "the journal ends in a chunk that is not whole");
-                break 'chunks;
+                let (file, lap) = (chunk.path.display(), chunk.head.lap);
+                if lap == last_lap {
+                    tracing::warn!(%file, lap, at = entry_at, "an entry of the journal is not whole: the write that a crash cut off, or damage");
+                    cut_off = true;
+                } else {
+                    let what = format!("{file}: its entry at position {entry_at} is damaged");
+                    failures.entry(name).or_insert(what);
+                }
+                continue;
             };
             match log.restore(&bytes, now_ms) {
                 Ok(bytes) => {
                     replayed.bytes_restored += bytes;
                     restored.insert(name);
                 }
-                Err(LogError::Damaged { path, what }) => replayed.failures.push(format!("{}: {what}", path.display())),
+                Err(LogError::Damaged { .. }) if cut_off => {}
+                Err(LogError::Damaged { path, what }) => {
+                    failures.entry(name).or_insert_with(|| format!("{}: {what}", path.display()));
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -82,6 +95,7 @@ pub fn replay<'a>(
         }
     }
     replayed.logs_restored = restored.len();
+    replayed.failures = failures.into_values().collect();
     Ok(replayed)
 }
 

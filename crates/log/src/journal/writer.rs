@@ -11,7 +11,8 @@ use super::format::{CHUNK_BYTES_MAX, Head, Kind, TableEntry, chunk_len};
 use super::replay::first_lap;
 use super::{file_numbers, file_path};
 
-/// Room at the end of each file that only cuts may use, so that a full journal does not keep a log from being cut.
+/// Room at the end of each file that only cuts may use, also after its lap has ended, so that a full journal does not keep a log
+/// from being cut.
 const CUT_ROOM_BYTES: u64 = 64 * BLOCK_BYTES as u64;
 
 /// How large a journal is.
@@ -79,6 +80,7 @@ pub struct Journal {
     broken: Option<String>,
 }
 
+/// A lap, and where it goes on.
 #[derive(Debug)]
 struct Active {
     file: BlockFile,
@@ -90,8 +92,8 @@ struct Active {
 
 #[derive(Debug)]
 struct Ended {
-    lap: u64,
-    file: BlockFile,
+    /// Takes cuts still.
+    rest: Active,
     /// The caller knows.
     told: bool,
     released: bool,
@@ -123,7 +125,8 @@ impl Journal {
             if number >= options.files_max || file.len()? != file_bytes {
                 millpond_disk::remove_file(&path)?;
             } else {
-                kept.push((number, file, lap.is_some_and(|(_, sealed)| !sealed)));
+                // Also when the first block is none: there may be chunks behind it, in a lap that is not known then.
+                kept.push((number, file, lap.is_none_or(|(_, sealed)| !sealed)));
             }
         }
         kept.sort_by_key(|(number, ..)| *number);
@@ -139,6 +142,8 @@ impl Journal {
             journal.files += 1;
             journal.free.push(file);
         }
+        // What was removed must not be there again after a power cut, when it would be believed.
+        millpond_disk::sync_dir(dir)?;
         Ok(journal)
     }
 
@@ -176,9 +181,13 @@ impl Journal {
         let path = file_path(dir, number);
         // What a crash has left half made.
         millpond_disk::remove_file(&path)?;
-        let file = BlockFile::create_new(&path, options.file_bytes.next_multiple_of(BLOCK_BYTES as u64), between)?;
+        let made = BlockFile::create_new(&path, options.file_bytes.next_multiple_of(BLOCK_BYTES as u64), between);
+        if made.is_err() {
+            // On a full disk it would hold what the logs need.
+            millpond_disk::remove_file(&path)?;
+        }
         millpond_disk::sync_dir(dir)?;
-        Ok(file)
+        made
     }
 
     /// Takes in the file that [`Journal::wants_file`] wanted.
@@ -202,70 +211,76 @@ impl Journal {
     pub fn ended_lap(&mut self) -> Option<u64> {
         let ended = self.ended.iter_mut().find(|ended| !ended.told)?;
         ended.told = true;
-        Some(ended.lap)
+        Some(ended.rest.lap)
     }
 
     /// Makes entries durable, in this order, and says in which lap they are. The caller sees to it that none begins above what is durable of its log.
     pub fn write(&mut self, entries: &[JournalEntry<'_>]) -> Result<u64, JournalError> {
         let chunks = chunks(entries);
         let needed: u64 = chunks.iter().map(|chunk| chunk_len_of(chunk) as u64).sum();
-        self.with_room(needed + CUT_ROOM_BYTES, |journal| {
-            for chunk in chunks {
-                let table = chunk.iter().map(JournalEntry::line).collect();
-                let bytes = chunk.iter().map(|entry| entry.batches.iter().map(|batch| &batch[..]));
-                journal.put(table, bytes)?;
-            }
-            Ok(())
-        })
+        self.check()?;
+        self.make_room(needed + CUT_ROOM_BYTES)?;
+        let written = chunks.into_iter().try_for_each(|chunk| {
+            let table = chunk.iter().map(JournalEntry::line).collect();
+            let bytes = chunk.iter().map(|entry| entry.batches.iter().map(|batch| &batch[..]));
+            self.put(table, bytes)
+        });
+        let synced = written.and_then(|()| self.active.as_ref().map_or(Ok(0), Active::sync));
+        synced.map_err(|error| self.break_for(&error))
     }
 
     /// Says, durably, that a log was cut: entries of it that were written before mean nothing. The whole log must have
-    /// been synced.
+    /// been synced. Where no file is free, it goes to the lap that ended last.
     pub fn cut(&mut self, topic_id: TopicId, partition: PartitionIndex, end: Offset) -> Result<u64, JournalError> {
         let (base_offset, end_offset) = (end, end);
         let line = TableEntry { topic_id, partition, kind: Kind::Cut, base_offset, end_offset, len: 0, crc: 0 };
-        self.with_room(BLOCK_BYTES as u64, |journal| {
-            journal.put(vec![line], std::iter::once(std::iter::empty::<&[u8]>()))
-        })
+        self.check()?;
+        let oldest_lap = self.ended.front().map(|oldest| oldest.rest.lap);
+        let put = |lap: &mut Active, buffer: &mut BlockBuffer| -> Result<u64, DiskError> {
+            let bytes = std::iter::once(std::iter::empty::<&[u8]>());
+            lap.put(oldest_lap.unwrap_or(lap.lap), vec![line], bytes, buffer)?;
+            lap.sync()
+        };
+        let written = if self.make_room(BLOCK_BYTES as u64).is_ok()
+            && let Some(active) = &mut self.active
+        {
+            put(active, buffer_of(&mut self.buffer))
+        } else if let Some(last) = self.ended.back_mut()
+            && last.rest.has_room(BLOCK_BYTES as u64, self.options)
+        {
+            put(&mut last.rest, buffer_of(&mut self.buffer))
+        } else {
+            return Err(JournalError::Full);
+        };
+        written.map_err(|error| self.break_for(&error))
     }
 
-    /// Runs `write`, which writes less than `needed` bytes, and syncs.
-    fn with_room(
-        &mut self,
-        needed: u64,
-        write: impl FnOnce(&mut Journal) -> Result<(), DiskError>,
-    ) -> Result<u64, JournalError> {
-        if let Some(reason) = &self.broken {
-            return Err(JournalError::Broken { reason: reason.clone() });
+    fn check(&self) -> Result<(), JournalError> {
+        match &self.broken {
+            Some(reason) => Err(JournalError::Broken { reason: reason.clone() }),
+            None => Ok(()),
         }
-        self.make_room(needed)?;
-        let written = write(self).and_then(|()| match &self.active {
-            Some(active) => active.file.sync_data().map(|()| active.lap),
-            None => Ok(0),
-        });
-        match written {
-            Ok(lap) => Ok(lap),
-            Err(error) => {
-                let reason = error.to_string();
-                tracing::error!(reason, "the journal failed; from now on every log is synced by itself");
-                self.broken = Some(reason.clone());
-                Err(JournalError::Broken { reason })
-            }
-        }
+    }
+
+    /// Nothing is written any more.
+    fn break_for(&mut self, error: &DiskError) -> JournalError {
+        let reason = error.to_string();
+        tracing::error!(reason, "the journal failed; from now on every log is synced by itself");
+        self.broken = Some(reason.clone());
+        JournalError::Broken { reason }
     }
 
     /// Sees to it that the active file has room for `needed` bytes.
     fn make_room(&mut self, needed: u64) -> Result<(), JournalError> {
-        let fits = |active: &Active| active.position + needed <= self.options.file_bytes;
-        if self.active.as_ref().is_some_and(fits) {
+        if self.active.as_ref().is_some_and(|active| active.has_room(needed, self.options)) {
             return Ok(());
         }
         if needed > self.options.file_bytes {
             return Err(JournalError::Full);
         }
         // Also when no other file is free: only a lap that has ended is released.
-        if let Some(Active { file, lap, .. }) = self.active.take() {
-            self.ended.push_back(Ended { lap, file, told: false, released: false });
+        if let Some(rest) = self.active.take() {
+            self.ended.push_back(Ended { rest, told: false, released: false });
         }
         let file = self.free.pop().ok_or(JournalError::Full)?;
         self.active = Some(Active { file, lap: self.next_lap, number: 0, position: 0 });
@@ -278,26 +293,53 @@ impl Journal {
         Pieces: Iterator<Item = &'a [u8]>,
     {
         let active = self.active.as_mut().expect("room was made");
-        let buffer = self.buffer.get_or_insert_with(|| BlockBuffer::new(CHUNK_BYTES_MAX));
-        let oldest_lap = self.ended.front().map_or(active.lap, |oldest| oldest.lap);
-        buffer.clear();
-        Head { lap: active.lap, number: active.number, oldest_lap, table }.encode(bytes, buffer);
-        active.file.write_at(buffer, active.position)?;
-        active.number += 1;
-        active.position += buffer.len() as u64;
-        Ok(())
+        let oldest_lap = self.ended.front().map_or(active.lap, |oldest| oldest.rest.lap);
+        active.put(oldest_lap, table, bytes, buffer_of(&mut self.buffer))
     }
 
     /// Every log with entries in the lap was synced by itself since the lap ended: its file may be used again, after those
     /// of all laps before. (A cut stands after what it makes void, and must not go before that.)
     pub fn release(&mut self, lap: u64) {
-        if let Some(ended) = self.ended.iter_mut().find(|ended| ended.lap == lap) {
+        if let Some(ended) = self.ended.iter_mut().find(|ended| ended.rest.lap == lap) {
             ended.released = true;
         }
         while let Some(oldest) = self.ended.pop_front_if(|oldest| oldest.released) {
-            self.free.push(oldest.file);
+            self.free.push(oldest.rest.file);
         }
     }
+}
+
+impl Active {
+    fn has_room(&self, bytes: u64, options: JournalOptions) -> bool {
+        self.position + bytes <= options.file_bytes
+    }
+
+    fn put<'a, Pieces>(
+        &mut self,
+        oldest_lap: u64,
+        table: Vec<TableEntry>,
+        bytes: impl Iterator<Item = Pieces>,
+        buffer: &mut BlockBuffer,
+    ) -> Result<(), DiskError>
+    where
+        Pieces: Iterator<Item = &'a [u8]>,
+    {
+        buffer.clear();
+        Head { lap: self.lap, number: self.number, oldest_lap, table }.encode(bytes, buffer);
+        self.file.write_at(buffer, self.position)?;
+        self.number += 1;
+        self.position += buffer.len() as u64;
+        Ok(())
+    }
+
+    /// Makes what was put durable, and says in which lap it is.
+    fn sync(&self) -> Result<u64, DiskError> {
+        self.file.sync_data().map(|()| self.lap)
+    }
+}
+
+fn buffer_of(buffer: &mut Option<BlockBuffer>) -> &mut BlockBuffer {
+    buffer.get_or_insert_with(|| BlockBuffer::new(CHUNK_BYTES_MAX))
 }
 
 /// Cuts entries into pieces that each fit a chunk.

@@ -217,6 +217,7 @@ enum Step {
     Round,
     Sync { log: usize },
     Behind { which: usize },
+    Checkpoint { log: usize },
     Cut { log: usize, back: i64 },
     AdvanceStart { log: usize },
     PowerCut { seed: u64, torn: bool, from_start: bool },
@@ -228,6 +229,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => Just(Step::Round),
         1 => (0..LOGS).prop_map(|log| Step::Sync { log }),
         2 => (0..3usize).prop_map(|which| Step::Behind { which }),
+        1 => (0..LOGS).prop_map(|log| Step::Checkpoint { log }),
         1 => (0..LOGS, 0..6i64).prop_map(|(log, back)| Step::Cut { log, back }),
         1 => (0..LOGS).prop_map(|log| Step::AdvanceStart { log }),
         2 => (1..u64::MAX, any::<bool>(), any::<bool>()).prop_map(|(seed, torn, from_start)| Step::PowerCut { seed, torn, from_start }),
@@ -264,6 +266,8 @@ fn check(log: &PartitionLog, model: &mut Model, what: &str) {
 fn run(steps: Vec<Step>) {
     let mut node = Node::create();
     let mut models: Vec<Model> = (0..LOGS).map(|_| Model::default()).collect();
+    // As the node's checkpoint has them.
+    let mut points: [Offset; LOGS] = [0; LOGS];
     for (number, step) in steps.into_iter().enumerate() {
         match step {
             Step::Append { log, len } => {
@@ -281,9 +285,11 @@ fn run(steps: Vec<Step>) {
             }
             Step::Sync { log } => models[log].promised = node.logs[log].sync().unwrap(),
             Step::Behind { which } => node.release(which),
+            Step::Checkpoint { log } => points[log] = node.logs[log].recovery_point(),
             Step::Cut { log, back } => {
                 let start = node.logs[log].log_start_offset();
                 let end = node.cut(log, (models[log].end() - back).max(start));
+                points[log] = points[log].min(end);
                 models[log].batches.retain(|(next, _)| *next <= end);
                 models[log].promised = models[log].promised.min(end);
             }
@@ -321,14 +327,16 @@ fn run(steps: Vec<Step>) {
                     }
                     std::fs::write(path, after).unwrap();
                 }
-                let points = std::array::from_fn(|log| if from_start { 0 } else { node.logs[log].recovery_point() });
-                let (recovered, replayed) = Node::recover(copy, points);
+                // Of any earlier time, as far as no cut has lowered them.
+                let known = if from_start { [0; LOGS] } else { points };
+                let (recovered, replayed) = Node::recover(copy, known);
                 assert_eq!(replayed.failures, Vec::<String>::new());
                 node = recovered;
                 for (log, model) in models.iter_mut().enumerate() {
                     check(&node.logs[log], model, &format!("step {number}, log {log}, power cut with seed {seed}"));
                     model.promised = model.end();
                     assert_eq!(node.logs[log].recovery_point(), model.end(), "all is synced before it is served");
+                    points[log] = model.end();
                 }
             }
         }
@@ -391,22 +399,46 @@ fn a_journal_that_was_put_back_means_nothing_any_more() {
 fn what_does_not_fit_a_damaged_log_is_told_and_the_files_can_be_kept() {
     let mut node = journaled();
     append(&node.logs[1], batch(1, b"second"));
+    append(&node.logs[2], batch(1, b"second"));
     node.round();
     let copy = power_cut(&node, &mut Dice(1));
-    std::fs::write(dir_of(copy.path(), 1).join("00000000000000000000.log"), b"").unwrap();
+    for log in 1..LOGS {
+        std::fs::write(dir_of(copy.path(), log).join("00000000000000000000.log"), b"").unwrap();
+    }
     // The first chunk's bytes of log 1 are damaged, too, which no power cut does.
     let path = journal_files(copy.path()).remove(0);
     let bytes = std::fs::read(&path).unwrap();
     let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"journaled")).collect();
     flip_bit(&path, places[2], 0);
     let (node, replayed) = Node::recover(copy, [0; LOGS]);
-    assert_eq!(node.logs[1].log_end_offset(), 0, "nothing behind a damaged chunk is believed");
-    assert_eq!(replayed.failures, Vec::<String>::new());
+    assert_eq!(node.logs[1].log_end_offset(), 0, "nothing of the log behind its damaged entry fits");
+    assert_eq!(node.logs[2].log_end_offset(), 3, "what others have in the journal is put back");
+    assert_eq!(replayed.failures, Vec::<String>::new(), "in the last lap it can be the write that a crash cut off");
 
     keep_files(node.folder.path(), "5").unwrap();
     assert!(node.folder.path().join("millpond-journal.0.kept-5").exists());
     let journal = Journal::open(node.folder.path(), OPTIONS).unwrap();
     assert_eq!(journal.wants_file(), Some(0), "what is kept is none of the journal's files any more");
+}
+
+#[test]
+fn a_damaged_entry_of_an_earlier_lap_is_told() {
+    let mut node = journaled();
+    node.journal.add_file(Journal::make_file(node.folder.path(), OPTIONS, 1, || {}).unwrap());
+    for _ in 0..12 {
+        append(&node.logs[0], batch(1, &[0; 1500]));
+        node.round();
+    }
+    let copy = power_cut(&node, &mut Dice(1));
+    std::fs::write(dir_of(copy.path(), 1).join("00000000000000000000.log"), b"").unwrap();
+    let path = copy.path().join("millpond-journal.0");
+    let bytes = std::fs::read(&path).unwrap();
+    let places: Vec<usize> = (0..bytes.len()).filter(|at| bytes[*at..].starts_with(b"journaled")).collect();
+    flip_bit(&path, places[2], 0);
+    let (node, replayed) = Node::recover(copy, [0; LOGS]);
+    assert_eq!((node.logs[0].log_end_offset(), node.logs[1].log_end_offset()), (14, 0));
+    assert_eq!(replayed.failures.len(), 1);
+    assert!(replayed.failures[0].contains("millpond-journal.0: its entry at position"), "{:?}", replayed.failures);
 }
 
 #[test]
@@ -448,6 +480,11 @@ fn a_journal_of_one_file_is_used_again_when_its_lap_is_released() {
         assert!(written < 100, "the file has an end");
     }
     assert_eq!((node.journal.ended_lap(), node.journal.ended_lap()), (Some(1), None));
+    // Nothing is released yet, and a log can be cut all the same.
+    let end = node.logs[1].truncate_to(0).unwrap();
+    assert_eq!(node.journal.cut(id(1), 0, end).unwrap(), 1);
+    let (recovered, replayed) = Node::recover(power_cut(&node, &mut Dice(1)), [0; LOGS]);
+    assert_eq!((recovered.logs[1].log_end_offset(), replayed.failures), (0, Vec::new()));
     node.logs[0].sync().unwrap();
     append(&node.logs[0], batch(1, b"next"));
     let fresh = node.logs[0].take_fresh().unwrap();

@@ -132,6 +132,21 @@ fn what_is_found_in_place_is_what_is_read() {
 }
 
 #[test]
+fn small_batches_between_large_ones_do_not_make_answers_small() {
+    let mut scratch = Scratch::with(LogOptions { retention_ms: -1, ..LogOptions::default() });
+    scratch.options.tail_bytes_max = 0;
+    let log = scratch.create();
+    for _ in 0..200 {
+        append(&log, batch(1, &[7; 9_000]));
+        append(&log, batch(1, &[7; 100]));
+    }
+    for bytes_max in [50_000, 500_000, 1 << 20] {
+        let (read, found) = (log.read(0, bytes_max, 400, true).unwrap(), log.find(0, bytes_max, 400, true).unwrap());
+        assert_eq!(read.len, found.len, "of {bytes_max} bytes");
+    }
+}
+
+#[test]
 fn a_read_goes_on_from_the_file_into_memory() {
     let mut scratch = Scratch::with(small_segments());
     scratch.options.tail_bytes_max = 1500;
