@@ -1,8 +1,8 @@
 //! Written down from time to time, so that the next start has little to read: how far each log is known to be sound,
 //! and where it starts.
 //!
-//! Lines go by name, and what they say is believed unseen. So they must never say more than is true of the log that has the name now:
-//! they are forgotten before a log is made, lowered when one is cut, and written anew after a crash.
+//! Lines go by name, and what they say is believed unseen. So they must never say more than is true of the log that has
+//! the name now: they are forgotten before a log is made, lowered when one is cut, and written anew after a crash.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -101,8 +101,8 @@ impl Checkpoints {
         self.log_starts.change(lowered)
     }
 
-    /// Writes the recovery points of all logs of the node, after a crash: where one lost something, the old one is too high for what
-    /// comes next.
+    /// Writes the recovery points of all logs of the node, after a crash: where one lost something, the old one is too
+    /// high for what comes next.
     pub(crate) fn recovered(&self, points: Offsets) -> Result<(), LogError> {
         self.recovery_points.write(|| points)
     }

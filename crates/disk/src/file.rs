@@ -152,8 +152,8 @@ impl File {
         }
     }
 
-    /// Lets the next reads from `position` on come from the disk, where the system can do that. After a failed sync the system's cache may
-    /// hold what the disk does not.
+    /// Lets the next reads from `position` on come from the disk, where the system can do that. After a failed sync the
+    /// system's cache may hold what the disk does not.
     ///
     /// What was written and not synced is not touched.
     pub fn forget_cached(&self, position: u64) -> Result<(), DiskError> {

@@ -239,7 +239,8 @@ impl PartitionLog {
         self.poison.get().map(String::as_str)
     }
 
-    /// Stops all writing until the log is opened again, for the first reason that is given: what is on the disk is not what it should be.
+    /// Stops all writing until the log is opened again, for the first reason that is given: what is on the disk is not
+    /// what it should be.
     pub fn poison(&self, reason: String) {
         if self.poison.set(reason).is_ok() {
             tracing::error!(

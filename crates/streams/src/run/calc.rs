@@ -18,17 +18,17 @@ const PIECE_ROWS_FIRST: usize = 64;
 const PIECE_BYTES: usize = 8 << 20;
 
 /// How many rows are evaluated at a time. An expression can make a megabyte of two letters (`repeat`), so the rows of
-/// a piece are as many as their results have room for, judged by the pieces before.
+/// a piece are as many as their results have room for, judged by the pieces before. Some aggregates tell how the rows
+/// were cut, and a step that is taken again must give the same bytes, so nothing but the step's rows may be looked at.
 #[derive(Debug)]
 pub(crate) struct PieceRows(usize);
 
-impl Default for PieceRows {
-    fn default() -> PieceRows {
-        PieceRows(PIECE_ROWS_FIRST)
-    }
-}
-
 impl PieceRows {
+    /// Of the first piece of a step, each of whose rows is evaluated `times` times.
+    pub(crate) fn first(times: usize) -> PieceRows {
+        PieceRows((PIECE_ROWS_FIRST / times.max(1)).max(1))
+    }
+
     /// How many rows the next piece may have.
     pub(crate) fn get(&self) -> usize {
         self.0
@@ -41,48 +41,38 @@ impl PieceRows {
     }
 }
 
-/// The rows of `chunk` that pass, projected, in pieces. A query whose rows take more than `bytes_max` together fails.
+/// The rows of `piece` that pass, projected. A query fails whose expressions have made more than `bytes_max` of rows
+/// that are not written yet.
 pub(crate) fn push(
     calc: &Calc,
-    piece_rows: &mut PieceRows,
     bytes_max: usize,
-    chunk: &Chunk,
+    piece: Chunk,
     effects: &mut Effects,
 ) -> Result<Vec<Chunk>, QueryFailure> {
-    let (mut passed, mut bytes, mut from) = (Vec::new(), 0, 0);
-    while from < chunk.len() {
-        let piece = chunk.slice(from, piece_rows.get().min(chunk.len() - from));
-        let (rows, bytes_before) = (piece.len(), bytes);
-        from += rows;
-        let mut good = Vec::with_capacity(1);
-        let mut evaluate = |piece: &Chunk| {
-            // Of a piece that failed, parts can succeed that together are too much: none is begun then.
-            if bytes > bytes_max {
-                return Err(DataFusionError::ResourcesExhausted(String::new()));
-            }
-            let (chunk, filtered) = evaluate(calc, piece)?;
-            bytes += made_bytes(calc, &chunk);
-            Ok((chunk, filtered))
-        };
-        evaluate_or_bisect(piece, &mut evaluate, &mut good, &mut effects.failures);
-        if bytes > bytes_max {
-            return Err(QueryFailure::Memory(format!(
-                "its expressions make more than query_memory_bytes_max = {bytes_max} bytes of the rows of one step"
-            )));
+    let Effects { failures, rows_filtered, made_bytes, .. } = effects;
+    let mut good = Vec::with_capacity(1);
+    let mut evaluate = |piece: &Chunk| {
+        // Of a piece that failed, parts can succeed that together are too much: none is begun then.
+        if *made_bytes > bytes_max {
+            return Err(DataFusionError::ResourcesExhausted(String::new()));
         }
-        piece_rows.note(rows, bytes - bytes_before);
-        for (chunk, filtered) in good {
-            effects.rows_filtered += filtered;
-            if !chunk.is_empty() {
-                passed.push(chunk);
-            }
-        }
+        let (chunk, filtered) = evaluate(calc, piece)?;
+        *made_bytes += bytes_made(calc, &chunk);
+        Ok((chunk, filtered))
+    };
+    evaluate_or_bisect(piece, &mut evaluate, &mut good, failures);
+    if *made_bytes > bytes_max {
+        return Err(QueryFailure::Memory(format!(
+            "what its expressions make of the rows of one step takes more than query_memory_bytes_max = {bytes_max} \
+             bytes at a time"
+        )));
     }
-    Ok(passed)
+    *rows_filtered += good.iter().map(|(_, filtered)| filtered).sum::<u64>();
+    Ok(good.into_iter().map(|(chunk, _)| chunk).filter(|chunk| !chunk.is_empty()).collect())
 }
 
 /// What the expressions have made. A column that is only passed on takes nothing.
-fn made_bytes(calc: &Calc, chunk: &Chunk) -> usize {
+fn bytes_made(calc: &Calc, chunk: &Chunk) -> usize {
     let made = calc.projection.iter().zip(chunk.batch.columns()).filter(|(expression, _)| !expression.is::<Column>());
     made.map(|(_, column)| column_bytes(column)).sum()
 }

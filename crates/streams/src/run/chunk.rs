@@ -1,7 +1,8 @@
 //! Rows on their way through the operators.
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, UInt8Array, UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, OffsetSizeTrait, RecordBatch, RecordBatchOptions, UInt8Array,
+    UInt32Array,
 };
 use arrow::compute::{FilterBuilder, take};
 use arrow::datatypes::{DataType, SchemaRef};
@@ -169,14 +170,54 @@ impl Chunk {
     }
 }
 
-/// What a column's rows take in memory, about, in bytes; not what lies before and behind them in the same buffers.
-pub(crate) fn column_bytes(column: &ArrayRef) -> usize {
-    let viewed = match column.data_type() {
-        DataType::Utf8View => column.as_string_view().total_buffer_bytes_used(),
-        DataType::BinaryView => column.as_binary_view().total_buffer_bytes_used(),
-        _ => 0,
+/// What a column's rows take in memory, about, in bytes: with what is nested in them, and without what lies before and
+/// behind them in the same buffers. The same rows take the same, wherever they came from, since it decides how a step's
+/// rows are cut.
+pub(crate) fn column_bytes(column: &dyn Array) -> usize {
+    let views = column.len() * size_of::<u128>();
+    let values = match column.data_type() {
+        DataType::Utf8View => views + column.as_string_view().total_buffer_bytes_used(),
+        DataType::BinaryView => views + column.as_binary_view().total_buffer_bytes_used(),
+        DataType::List(_) => {
+            let lists = column.as_list::<i32>();
+            elements_bytes(lists.value_offsets(), lists.values())
+        }
+        DataType::LargeList(_) => {
+            let lists = column.as_list::<i64>();
+            elements_bytes(lists.value_offsets(), lists.values())
+        }
+        DataType::Map(..) => {
+            let maps = column.as_map();
+            elements_bytes(maps.value_offsets(), maps.entries())
+        }
+        DataType::FixedSizeList(..) => column_bytes(column.as_fixed_size_list().values()),
+        DataType::Struct(_) => column.as_struct().columns().iter().map(|field| column_bytes(field)).sum(),
+        DataType::Dictionary(..) => {
+            let dictionary = column.as_any_dictionary();
+            column_bytes(dictionary.keys()) + column_bytes(dictionary.values())
+        }
+        _ => flat_bytes(column),
     };
-    viewed + column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+    // Whether there is a bitmap when nothing is NULL is an accident.
+    let validity = if column.null_count() == 0 { 0 } else { column.len().div_ceil(8) };
+    values + validity
+}
+
+/// What lists take whose elements lie at `offsets` of `elements`: a slice of a column has all elements of the whole.
+fn elements_bytes<O: OffsetSizeTrait>(offsets: &[O], elements: &dyn Array) -> usize {
+    let place = |offset: Option<&O>| offset.map_or(0, |offset| offset.as_usize());
+    let (from, to) = (place(offsets.first()), place(offsets.last()));
+    size_of_val(offsets) + column_bytes(&elements.slice(from, to - from))
+}
+
+/// What the values of a column that is not nested take.
+fn flat_bytes(column: &dyn Array) -> usize {
+    let data = column.to_data();
+    let validity = data.nulls().map_or(0, |nulls| nulls.len().div_ceil(8));
+    match data.get_slice_memory_size() {
+        Ok(bytes) => bytes - validity,
+        Err(_) => column.get_array_memory_size(),
+    }
 }
 
 /// A batch that knows its number of rows even when it has no columns.
@@ -188,7 +229,11 @@ pub(crate) fn batch_of(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -
 mod tests {
     use std::sync::Arc;
 
-    use arrow::datatypes::{Field, Schema};
+    use arrow::array::{
+        DictionaryArray, FixedSizeListArray, ListArray, ListBuilder, MapBuilder, StringArray, StringBuilder,
+        StringViewArray, StringViewBuilder, StructArray,
+    };
+    use arrow::datatypes::{Field, Int32Type, Int64Type, Schema};
 
     use super::*;
 
@@ -222,6 +267,57 @@ mod tests {
         check(&chunk().filter(&BooleanArray::from(vec![true; 4])).unwrap(), &[0, 1, 2, 3]);
         check(&chunk().take(&UInt32Array::from(vec![2, 2, 1])).unwrap(), &[2, 2, 1]);
         check(&chunk().slice(1, 2), &[1, 2]);
+    }
+
+    #[test]
+    fn a_slice_takes_its_part_of_the_column() {
+        let strings = StringArray::from_iter_values((0..100).map(|_| "x".repeat(1000)));
+        assert_eq!(column_bytes(&strings), 101 * 4 + 100_000);
+        assert_eq!(column_bytes(&strings.slice(90, 10)), 11 * 4 + 10_000);
+        let lists = ListArray::from_iter_primitive::<Int64Type, _, _>((0..100).map(|_| Some(vec![Some(7); 50])));
+        assert_eq!(column_bytes(&lists), 101 * 4 + 100 * 50 * 8);
+        assert_eq!(column_bytes(&lists.slice(40, 2)), 3 * 4 + 2 * 50 * 8);
+        assert_eq!(column_bytes(&lists.slice(40, 0)), 4);
+        let field = Arc::new(Field::new("lists", lists.data_type().clone(), true));
+        let fixed = FixedSizeListArray::new(field.clone(), 10, Arc::new(lists.clone()), None);
+        assert_eq!(column_bytes(&fixed.slice(9, 1)), column_bytes(&lists.slice(90, 10)));
+        let structs = StructArray::from(vec![(field, Arc::new(lists.clone()) as ArrayRef)]);
+        assert_eq!(column_bytes(&structs.slice(3, 4)), column_bytes(&lists.slice(3, 4)));
+        let mut maps = MapBuilder::new(None, StringBuilder::new(), StringBuilder::new());
+        for _ in 0..100 {
+            maps.keys().append_value("key");
+            maps.values().append_value("a value");
+            maps.append(true).unwrap();
+        }
+        assert_eq!(column_bytes(&maps.finish().slice(5, 2)), 3 * 4 + 2 * (3 * 4) + 2 * 3 + 2 * 7);
+        let dictionary: DictionaryArray<Int32Type> = ["a text", "another", "a text"].into_iter().collect();
+        assert_eq!(column_bytes(&dictionary.slice(1, 1)), 4 + 3 * 4 + 13);
+    }
+
+    #[test]
+    fn the_text_behind_nested_views_counts() {
+        let long = "x".repeat(1000);
+        let views: ArrayRef = Arc::new(StringViewArray::from_iter_values((0..10).map(|_| &long)));
+        assert_eq!(column_bytes(&views), 10 * 1016);
+        assert_eq!(column_bytes(&views.slice(2, 3)), 3 * 1016);
+        let field = Arc::new(Field::new("text", DataType::Utf8View, true));
+        let structs = StructArray::from(vec![(field, views.clone())]);
+        assert_eq!(column_bytes(&structs.slice(1, 2)), 2 * 1016);
+        let mut lists = ListBuilder::new(StringViewBuilder::new());
+        for count in [1, 2, 3, 4] {
+            (0..count).for_each(|_| lists.values().append_value(&long));
+            lists.append(true);
+        }
+        assert_eq!(column_bytes(&lists.finish().slice(1, 2)), 3 * 4 + 5 * 1016);
+    }
+
+    #[test]
+    fn what_rows_take_does_not_tell_how_their_column_was_made() {
+        let plain = Int64Array::from(vec![1; 100]);
+        let with_bitmap = Int64Array::from((0..=100).map(|row| (row < 100).then_some(1)).collect::<Vec<_>>());
+        assert_eq!(column_bytes(&with_bitmap), 101 * 8 + 13);
+        assert_eq!(column_bytes(&with_bitmap.slice(0, 100)), 800);
+        assert_eq!(column_bytes(&plain), 800);
     }
 
     #[test]

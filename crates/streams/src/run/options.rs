@@ -22,7 +22,8 @@ pub struct RunnerOptions {
     pub checkpoint_interval_ms: i64,
     /// A partition without a record for so long does not hold the watermark any more, in ms of the node's clock.
     pub idle_timeout_ms: i64,
-    /// What one query's windows, slices and results may take in memory, in bytes. A query that needs more fails.
+    /// What one query's windows, the records of a step and its results may take in memory together, in bytes; and as
+    /// much again may be what its expressions make of rows until these are results. A query that needs more fails.
     pub query_memory_bytes_max: usize,
     /// The folder of the state store; made when the first query with state is launched.
     pub state_dir: PathBuf,

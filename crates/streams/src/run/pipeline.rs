@@ -7,7 +7,7 @@ use millpond_types::TimestampMs;
 use super::calc::{self, PieceRows};
 use super::chunk::Chunk;
 use super::failure::{QueryFailure, RowFailure};
-use super::window_aggregate::WindowAggregate;
+use super::window_aggregate::{WindowAggregate, windows_too_large};
 use super::window_assign;
 use crate::plan::{Calc, Operator, SourcePlan, StreamPlan, WindowAssign};
 
@@ -20,6 +20,10 @@ pub(crate) struct Effects {
     pub(crate) rows_filtered: u64,
     /// Rows that came too late, once per window.
     pub(crate) rows_late: u64,
+    /// What expressions have made of rows that are not written yet, bytes.
+    pub(crate) made_bytes: usize,
+    /// What aggregates have evaluated, groups and arguments, bytes; it only grows.
+    pub(crate) argument_bytes: usize,
 }
 
 /// Where an operator's rows go.
@@ -49,7 +53,8 @@ pub(crate) struct Pipeline {
     nodes: Vec<Node>,
     /// Per source, where its rows go; none if the plan does not use it.
     targets: Vec<Option<Target>>,
-    /// What the windows may hold, and what the rows of a step may become.
+    /// What all windows together may hold, and besides what expressions may have made of rows that are not written yet,
+    /// bytes.
     memory_bytes_max: usize,
 }
 
@@ -69,9 +74,9 @@ impl Pipeline {
         };
         let (inputs, kind) = match operator {
             Operator::Source { index } => return Ok(Built::Source(*index)),
-            Operator::Calc(calc) => (below(self, &[&calc.input])?, NodeKind::Calc(calc.clone(), PieceRows::default())),
+            Operator::Calc(calc) => (below(self, &[&calc.input])?, NodeKind::Calc(calc.clone(), PieceRows::first(1))),
             Operator::WindowAssign(assign) => {
-                (below(self, &[&assign.input])?, NodeKind::WindowAssign(assign.clone(), PieceRows::default()))
+                (below(self, &[&assign.input])?, NodeKind::WindowAssign(assign.clone(), first_piece(assign)))
             }
             Operator::WindowAggregate(aggregate) => {
                 let inputs = below(self, &[&aggregate.input])?;
@@ -113,6 +118,18 @@ impl Pipeline {
         Ok(())
     }
 
+    /// Forgets what the steps before have taught about the rows' size: a restart does not know it when it takes a step
+    /// again, and must cut the step's rows the same.
+    pub(crate) fn begin_step(&mut self) {
+        for node in &mut self.nodes {
+            match &mut node.kind {
+                NodeKind::Calc(_, piece_rows) => *piece_rows = PieceRows::first(1),
+                NodeKind::WindowAssign(assign, piece_rows) => *piece_rows = first_piece(assign),
+                NodeKind::WindowAggregate(_) | NodeKind::Union(_) => {}
+            }
+        }
+    }
+
     /// Pushes rows of a source through to the results, or into windows.
     pub(crate) fn push(
         &mut self,
@@ -144,14 +161,9 @@ impl Pipeline {
         let node = &mut self.nodes[place];
         let target = node.target;
         match &mut node.kind {
-            NodeKind::Calc(calc, piece_rows) => {
-                for passed in calc::push(calc, piece_rows, self.memory_bytes_max, &chunk, effects)? {
-                    self.push_to(target, passed, effects, results)?;
-                }
-                Ok(())
-            }
+            NodeKind::Calc(..) => self.calculate(place, &chunk, effects, results),
             NodeKind::WindowAssign(..) => self.assign(place, &chunk, effects, results),
-            NodeKind::WindowAggregate(aggregate) => aggregate.push(chunk, effects),
+            NodeKind::WindowAggregate(aggregate) => aggregate.push(chunk, self.memory_bytes_max, effects),
             NodeKind::Union(schema) => {
                 let columns = chunk.batch.columns().to_vec();
                 let chunk = chunk.with_columns(schema.clone(), columns).map_err(QueryFailure::arrow("UNION ALL"))?;
@@ -160,8 +172,40 @@ impl Pipeline {
         }
     }
 
-    /// Gives rows their windows, a piece at a time: not more than the windows above have room for, judged by the pieces
-    /// before, as an aggregate's argument can make much of a row, too.
+    /// Filters and projects rows, a piece at a time, each of which goes all the way before the next is begun. So no
+    /// more than a piece of what the expressions make exists at a time, besides what waits in the results.
+    fn calculate(
+        &mut self,
+        place: usize,
+        chunk: &Chunk,
+        effects: &mut Effects,
+        results: &mut Vec<Chunk>,
+    ) -> Result<(), QueryFailure> {
+        let mut from = 0;
+        while from < chunk.len() {
+            let node = &mut self.nodes[place];
+            let (target, NodeKind::Calc(calc, piece_rows)) = (node.target, &mut node.kind) else {
+                panic!("operator {place} does not calculate");
+            };
+            let rows = piece_rows.get().min(chunk.len() - from);
+            let (made_before, results_before) = (effects.made_bytes, results.len());
+            let passed = calc::push(calc, self.memory_bytes_max, chunk.slice(from, rows), effects)?;
+            piece_rows.note(rows, effects.made_bytes - made_before);
+            from += rows;
+            for passed in passed {
+                self.push_to(target, passed, effects, results)?;
+            }
+            if results.len() == results_before {
+                // It was filtered out, or is in windows, which are counted on their own.
+                effects.made_bytes = made_before;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives rows their windows, a piece at a time: not more than there is room for in what the windows above evaluate,
+    /// judged by the pieces before, as an aggregate's argument can make much of a row, too. What the windows hold is no
+    /// measure: after a restart the same state takes more or less.
     fn assign(
         &mut self,
         place: usize,
@@ -169,20 +213,21 @@ impl Pipeline {
         effects: &mut Effects,
         results: &mut Vec<Chunk>,
     ) -> Result<(), QueryFailure> {
-        let (mut from, mut state_bytes) = (0, self.state_bytes());
+        let mut from = 0;
         while from < chunk.len() {
             let node = &self.nodes[place];
             let (target, NodeKind::WindowAssign(assign, piece_rows)) = (node.target, &node.kind) else {
                 panic!("operator {place} does not assign windows");
             };
-            let rows = window_assign::rows_max(assign, chunk).min(piece_rows.get()).min(chunk.len() - from);
-            let assigned = window_assign::push(assign, chunk.slice(from, rows), effects)?;
+            let piece = chunk.slice(from, piece_rows.get().min(chunk.len() - from));
+            let rows = window_assign::rows_max(assign, &piece).min(piece.len());
+            let assigned = window_assign::push(assign, piece.slice(0, rows), effects)?;
+            let argument_bytes_before = effects.argument_bytes;
             self.push_to(target, assigned, effects, results)?;
             self.check_state()?;
             from += rows;
-            let state_bytes_before = std::mem::replace(&mut state_bytes, self.state_bytes());
             if let NodeKind::WindowAssign(_, piece_rows) = &mut self.nodes[place].kind {
-                piece_rows.note(rows, state_bytes.saturating_sub(state_bytes_before));
+                piece_rows.note(rows, effects.argument_bytes - argument_bytes_before);
             }
         }
         Ok(())
@@ -191,15 +236,7 @@ impl Pipeline {
     /// One step's rows can fill many windows: what they hold is bounded while they are filled, not only after.
     fn check_state(&self) -> Result<(), QueryFailure> {
         let (needed, limit) = (self.state_bytes(), self.memory_bytes_max);
-        if needed <= limit {
-            return Ok(());
-        }
-        Err(QueryFailure::Memory(format!(
-            "{} open windows of {} hold {needed} bytes, more than query_memory_bytes_max = {limit}. Shorter windows, fewer \
-             groups, or a watermark that comes sooner bound them",
-            self.open_windows(),
-            super::window_aggregate::OPERATOR,
-        )))
+        if needed <= limit { Ok(()) } else { Err(windows_too_large(self.open_windows(), needed, limit)) }
     }
 
     /// Closes what is due, from the sources up, so that what a window gives reaches the windows above it before they
@@ -251,6 +288,10 @@ impl Pipeline {
     pub(crate) fn open_windows(&self) -> usize {
         self.aggregates_ref().map(WindowAggregate::open_windows).sum()
     }
+}
+
+fn first_piece(assign: &WindowAssign) -> PieceRows {
+    PieceRows::first(window_assign::windows_per_row(assign.window))
 }
 
 enum Built {

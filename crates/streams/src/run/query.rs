@@ -194,6 +194,7 @@ impl Query {
         slices: &[InputSlice],
         advance: &mut dyn FnMut(&mut Query) -> Result<TimestampMs, QueryFailure>,
     ) -> Result<Computed, QueryFailure> {
+        self.pipeline.begin_step();
         let mut effects = Effects::default();
         let mut outputs: Vec<PartitionOutput> = self.outputs.iter().map(|_| PartitionOutput::default()).collect();
         let mut results = Vec::new();
@@ -232,6 +233,8 @@ impl Query {
         for chunk in results.drain(..) {
             self.sink.write(&chunk, outputs, effects);
         }
+        // Nothing of it is left.
+        effects.made_bytes = 0;
     }
 
     fn failed_record<'a>(

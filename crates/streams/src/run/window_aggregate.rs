@@ -17,7 +17,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::PhysicalExpr;
 use millpond_types::TimestampMs;
 
-use super::chunk::{Chunk, Origin, RowKinds, batch_of};
+use super::chunk::{Chunk, Origin, RowKinds, batch_of, column_bytes};
 use super::failure::{QueryFailure, evaluate_or_bisect};
 use super::group_state::{AggregateSet, Arguments, GroupState};
 use super::pipeline::Effects;
@@ -55,6 +55,8 @@ struct Evaluated {
     chunk: Chunk,
     keys: Option<Rows>,
     arguments: Vec<Arguments>,
+    /// What groups and arguments take in memory.
+    bytes: usize,
 }
 
 /// Which rows of a chunk go into one window.
@@ -99,12 +101,28 @@ impl WindowAggregate {
         self.windows.len()
     }
 
-    /// Takes rows in.
-    pub(crate) fn push(&mut self, chunk: Chunk, effects: &mut Effects) -> Result<(), QueryFailure> {
-        let mut good = Vec::with_capacity(1);
-        evaluate_or_bisect(chunk, &mut |chunk| self.evaluate(chunk), &mut good, &mut effects.failures);
+    /// Takes rows in. A query fails whose windows hold more than `bytes_max` then.
+    pub(crate) fn push(&mut self, chunk: Chunk, bytes_max: usize, effects: &mut Effects) -> Result<(), QueryFailure> {
+        let (mut good, mut bytes, mut too_large) = (Vec::with_capacity(1), 0, false);
+        let mut evaluate = |chunk: &Chunk| {
+            // Of rows that failed together, parts can succeed that together are too much: none is begun then.
+            if bytes > bytes_max {
+                too_large = true;
+                return Err(DataFusionError::ResourcesExhausted(String::new()));
+            }
+            let evaluated = self.evaluate(chunk)?;
+            bytes += evaluated.bytes;
+            Ok(evaluated)
+        };
+        evaluate_or_bisect(chunk, &mut evaluate, &mut good, &mut effects.failures);
+        if too_large {
+            return Err(QueryFailure::Memory(format!(
+                "the arguments of its aggregates take more than query_memory_bytes_max = {bytes_max} bytes at a time"
+            )));
+        }
+        effects.argument_bytes += bytes;
         for evaluated in good {
-            effects.rows_late += self.add(&evaluated).map_err(QueryFailure::operator(OPERATOR))?;
+            effects.rows_late += self.add(&evaluated, bytes_max)?;
         }
         Ok(())
     }
@@ -112,13 +130,8 @@ impl WindowAggregate {
     fn evaluate(&self, chunk: &Chunk) -> Result<Evaluated> {
         let rows = chunk.len();
         let column = |expression: &Arc<dyn PhysicalExpr>| expression.evaluate(&chunk.batch)?.into_array(rows);
-        let keys = match &self.converter {
-            None => None,
-            Some(converter) => {
-                let groups = self.plan.groups.iter().map(column).collect::<Result<Vec<_>>>()?;
-                Some(converter.convert_columns(&groups)?)
-            }
-        };
+        let groups = self.plan.groups.iter().map(column).collect::<Result<Vec<_>>>()?;
+        let keys = self.converter.as_ref().map(|converter| converter.convert_columns(&groups)).transpose()?;
         let arguments = self.plan.aggregates.iter().map(|aggregate| {
             let expressions = aggregate.function.all_expressions();
             let values =
@@ -134,36 +147,48 @@ impl WindowAggregate {
             };
             Ok(Arguments { values, filter })
         });
-        let arguments = arguments.collect::<Result<_>>()?;
-        Ok(Evaluated { chunk: chunk.clone(), keys, arguments })
+        let arguments: Vec<Arguments> = arguments.collect::<Result<_>>()?;
+        let columns = groups.iter().chain(arguments.iter().flat_map(|argument| &argument.values));
+        let bytes = columns.map(|column| column_bytes(column)).sum();
+        Ok(Evaluated { chunk: chunk.clone(), keys, arguments, bytes })
     }
 
     /// Adds evaluated rows to their windows. Gives how many were late.
-    fn add(&mut self, evaluated: &Evaluated) -> Result<u64> {
-        let chunk = &evaluated.chunk;
-        let (selections, late) = self.select(chunk)?;
-        for Selection { window, rows } in selections {
-            let state = match self.windows.entry(window).or_default().entry(chunk.origin) {
-                std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
-                std::collections::btree_map::Entry::Vacant(entry) => entry.insert(GroupState::new(&self.set)?),
-            };
-            self.scratch.clear();
-            match &evaluated.keys {
-                None => {
-                    state.keys.intern(&[]);
-                    self.scratch.resize(rows.len(), 0);
-                }
-                Some(keys) => {
-                    self.scratch.extend(rows.iter().map(|row| state.keys.intern(keys.row(*row as usize).data()).0));
-                }
+    fn add(&mut self, evaluated: &Evaluated, bytes_max: usize) -> Result<u64, QueryFailure> {
+        let failed = QueryFailure::operator(OPERATOR);
+        let (selections, late) = self.select(&evaluated.chunk).map_err(&failed)?;
+        for selection in &selections {
+            self.add_to_window(evaluated, selection).map_err(&failed)?;
+            // At once: a row can go into a thousand windows, and an accumulator take 16 KB in each.
+            if self.bytes > bytes_max {
+                return Err(windows_too_large(self.open_windows(), self.bytes, bytes_max));
             }
-            let arguments = select_arguments(&evaluated.arguments, &rows, chunk.len())?;
-            let timestamp_max = rows.iter().map(|row| chunk.timestamp(*row as usize)).max().unwrap_or(TimestampMs::MIN);
-            state.update(&self.scratch, &arguments, timestamp_max)?;
-            let bytes = state.size();
-            self.bytes = self.bytes + bytes - std::mem::replace(&mut state.bytes, bytes);
         }
         Ok(late)
+    }
+
+    fn add_to_window(&mut self, evaluated: &Evaluated, selection: &Selection) -> Result<()> {
+        let (chunk, rows) = (&evaluated.chunk, &selection.rows);
+        let state = match self.windows.entry(selection.window).or_default().entry(chunk.origin) {
+            std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
+            std::collections::btree_map::Entry::Vacant(entry) => entry.insert(GroupState::new(&self.set)?),
+        };
+        self.scratch.clear();
+        match &evaluated.keys {
+            None => {
+                state.keys.intern(&[]);
+                self.scratch.resize(rows.len(), 0);
+            }
+            Some(keys) => {
+                self.scratch.extend(rows.iter().map(|row| state.keys.intern(keys.row(*row as usize).data()).0));
+            }
+        }
+        let arguments = select_arguments(&evaluated.arguments, rows, chunk.len())?;
+        let timestamp_max = rows.iter().map(|row| chunk.timestamp(*row as usize)).max().unwrap_or(TimestampMs::MIN);
+        state.update(&self.scratch, &arguments, timestamp_max)?;
+        let bytes = state.size();
+        self.bytes = self.bytes + bytes - std::mem::replace(&mut state.bytes, bytes);
+        Ok(())
     }
 
     /// Sorts rows by window, in their order, and leaves out those that are late.
@@ -267,6 +292,14 @@ impl WindowAggregate {
     pub(crate) fn recount(&mut self, before: usize, after: usize) {
         self.bytes = self.bytes + after - before;
     }
+}
+
+/// The failure of a query whose windows hold `needed` bytes.
+pub(crate) fn windows_too_large(open_windows: usize, needed: usize, limit: usize) -> QueryFailure {
+    QueryFailure::Memory(format!(
+        "{open_windows} open windows of {OPERATOR} hold {needed} bytes, more than query_memory_bytes_max = {limit}. \
+         Shorter windows, fewer groups, or a watermark that comes sooner bound them"
+    ))
 }
 
 /// The arguments for `rows` of `of` rows; without a copy when the rows lie side by side, as they do when time goes on.

@@ -6,7 +6,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, TimestampMillisecondA
 use arrow::datatypes::TimestampMillisecondType;
 use millpond_types::TimestampMs;
 
-use super::chunk::Chunk;
+use super::chunk::{Chunk, column_bytes};
 use super::failure::{QueryFailure, RowFailure};
 use super::pipeline::Effects;
 use crate::plan::{Window, WindowAssign};
@@ -21,11 +21,13 @@ const PIECE_BYTES_MAX: usize = 32 << 20;
 
 /// How many rows of `chunk` stay small when they are repeated.
 pub(crate) fn rows_max(assign: &WindowAssign, chunk: &Chunk) -> usize {
-    let row_bytes = chunk.batch.get_array_memory_size() / chunk.len().max(1) + 1;
+    let bytes: usize = chunk.batch.columns().iter().map(|column| column_bytes(column)).sum();
+    let row_bytes = bytes / chunk.len().max(1) + 1;
     (PIECE_BYTES_MAX / row_bytes / windows_per_row(assign.window)).max(1)
 }
 
-fn windows_per_row(window: Window) -> usize {
+/// How many windows a row falls into.
+pub(crate) fn windows_per_row(window: Window) -> usize {
     match window {
         Window::Tumble { .. } => 1,
         Window::Hop { size_ms, slide_ms } => {

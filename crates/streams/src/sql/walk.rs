@@ -1,8 +1,8 @@
 //! Going over a syntax tree.
 //!
 //! sqlparser's own walk is generic over the visitor: each kind of visitor is another copy of the code for all of SQL's
-//! nodes, and with twelve kinds those were two thirds of what the compiler had to make of this crate. Here all visitors are
-//! one kind that asks the real one.
+//! nodes, and with nine kinds those were two thirds of what the compiler had to make of this crate. Here all visitors
+//! are one kind that asks the real one.
 
 use std::ops::ControlFlow;
 
@@ -12,13 +12,14 @@ use datafusion::sql::sqlparser::ast::{
 
 use super::error::{SqlResult, StatementError};
 
-/// Shows `visitor` the nodes of `part`, until it breaks off. It is asked at queries, selects, table factors, relations and
-/// expressions.
+/// Shows `visitor` the nodes of `part`, until it breaks off. It is asked at queries, selects, table factors, relations
+/// and expressions, by the methods that [`Looking`] forwards. Its other methods are not called: who overrides one
+/// forwards it there, too.
 pub(crate) fn walk(part: &impl Visit, visitor: &mut dyn Visitor<Break = StatementError>) -> SqlResult<()> {
     result(part.visit(&mut Looking(visitor)))
 }
 
-/// The same, and the visitor may change the nodes.
+/// The same, and the visitor may change the nodes. Here, too, only the methods are called that [`Changing`] forwards.
 pub(crate) fn walk_mut(
     part: &mut impl VisitMut,
     visitor: &mut dyn VisitorMut<Break = StatementError>,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::support::{Node, Records, copy, event, open, plan};
@@ -125,6 +126,61 @@ fn a_crash_at_any_point_of_a_step_changes_no_byte_of_rows() {
         "shares",
         &[OutputAppended, OutputSynced, StepAppended, StepSynced, Revealed],
     );
+}
+
+/// These aggregates fold what they are given at a time, and tell how a step's rows were cut.
+const PERCENTILES: &str = "SELECT window_end, COUNT(*) AS n, approx_percentile_cont(price, 0.1) AS low, \
+    approx_percentile_cont(price, 0.5) AS middle, approx_percentile_cont(price, 0.99) AS high \
+    FROM TABLE(TUMBLE(TABLE events, DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end";
+
+#[test]
+fn a_step_that_is_taken_again_cuts_its_rows_as_it_did_the_first_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, image) = (dir.path().join("calm"), dir.path().join("image"));
+    let (checkpoints, armed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let hook = {
+        let (source, image, checkpoints, armed) = (source.clone(), image.clone(), checkpoints.clone(), armed.clone());
+        move |point: CrashPoint| {
+            match point {
+                CrashPoint::CheckpointWritten => drop(checkpoints.fetch_add(1, Ordering::Relaxed)),
+                CrashPoint::StepSynced if armed.swap(false, Ordering::Relaxed) => copy(&source, &image),
+                _ => {}
+            }
+            false
+        }
+    };
+    let calm = open(&source, |options| {
+        options.checkpoint_interval_ms = 1;
+        options.crash_points = CrashPoints::with_hook(Arc::new(hook));
+    });
+    calm.create("events", 1);
+    calm.launch(1, "percentiles", plan("percentiles", 1, &[], PERCENTILES));
+    let rows = |count: i64| -> Vec<String> {
+        (0..count).map(|n| event(n, "x", (n * 7_919 % 10_007) as f64 / 7.0, n)).collect()
+    };
+    // One batch is one step. The first teaches how small the rows are, and a checkpoint follows; the second is taken
+    // again.
+    calm.produce("events", 0, &rows(2_000));
+    calm.wait_rows_in("percentiles", 2_000);
+    calm.wait("percentiles", "a checkpoint", |_| checkpoints.load(Ordering::Relaxed) > 0);
+    armed.store(true, Ordering::Relaxed);
+    calm.produce("events", 0, &rows(4_000));
+    calm.wait_rows_in("percentiles", 6_000);
+    let end = [event(0, "x", 1.0, 7_200_000)];
+    let finish = |node: Node| {
+        node.produce("events", 0, &end);
+        node.wait_rows_in("percentiles", 6_001);
+        let found = everything(&node, "percentiles");
+        node.stop();
+        found
+    };
+    let expected = finish(calm);
+    assert_eq!(expected.0[0].len(), 1);
+
+    let node = open(&image, |_| {});
+    node.launch(1, "percentiles", plan("percentiles", 1, &[], PERCENTILES));
+    node.wait_rows_in("percentiles", 6_000);
+    assert_eq!(finish(node), expected);
 }
 
 /// Launches and then produces, in pieces of `piece` rows, round and round the partitions or one after the other.

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use arrow::datatypes::{DataType, TimeUnit};
+use arrow::datatypes::{DataType, Field, TimeUnit};
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{ident, lit};
 use millpond_broker::{Acks, Broker, BrokerOptions, ClientContext, Clock, NewTopicRequest, ProducePartition};
@@ -51,12 +51,13 @@ pub(in crate::run) fn event(id: i64, name: &str, price: f64, ts: i64) -> String 
     format!(r#"{{"id":{id},"name":"{name}","price":{price:?},"ts":{ts}}}"#)
 }
 
-/// The stream `events (id BIGINT, name STRING, price DOUBLE, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '1' SECOND)`.
+/// The streams `events (id BIGINT, name STRING, price DOUBLE, ts TIMESTAMP(3), WATERMARK FOR ts AS ts - INTERVAL '1'
+/// SECOND)` and `nested (name STRING, payload ROW<tags ARRAY<BIGINT>>)`, whose text has the type that inference gives it.
 struct Events;
 
 impl Streams for Events {
     fn names(&self) -> Vec<String> {
-        vec!["events".to_owned()]
+        vec!["events".to_owned(), "nested".to_owned()]
     }
 
     fn find(&self, name: &str) -> SqlResult<Option<Arc<StreamDefinition>>> {
@@ -66,29 +67,38 @@ impl Streams for Events {
             origin: ColumnOrigin::Value { field: name.to_owned() },
         };
         let second = ScalarValue::new_interval_mdn(0, 0, 1_000_000_000);
-        Ok((name == "events").then(|| {
-            Arc::new(StreamDefinition {
-                name: "events".to_owned(),
-                topic: "events".parse().unwrap(),
-                format: Format::Json,
-                columns: vec![
+        let tags = Field::new("tags", DataType::new_list(DataType::Int64, true), true);
+        let (columns, watermark) = match name {
+            "events" => (
+                vec![
                     column("id", DataType::Int64),
                     column("name", DataType::Utf8),
                     column("price", DataType::Float64),
                     column("ts", DataType::Timestamp(TimeUnit::Millisecond, None)),
                 ],
-                watermark: Some(WatermarkDefinition {
+                Some(WatermarkDefinition {
                     time_column: 3,
                     expression: ident("ts") - lit(second),
                     text: "ts - INTERVAL '1' SECOND".to_owned(),
                 }),
-                origin: StreamOrigin::Declared,
-            })
-        }))
+            ),
+            "nested" => {
+                (vec![column("name", DataType::Utf8View), column("payload", DataType::Struct(vec![tags].into()))], None)
+            }
+            _ => return Ok(None),
+        };
+        Ok(Some(Arc::new(StreamDefinition {
+            name: name.to_owned(),
+            topic: name.parse().unwrap(),
+            format: Format::Json,
+            columns,
+            watermark,
+            origin: StreamOrigin::Declared,
+        })))
     }
 }
 
-/// The plan of a SELECT over `events`.
+/// The plan of a SELECT over `events` or `nested`.
 pub(in crate::run) fn plan(name: &str, partition_count: i32, key: &[&str], select: &str) -> StreamPlan {
     let session = Session::new();
     let statement = parse(&format!("CREATE MATERIALIZED STREAM {name} AS {select}")).unwrap();

@@ -187,6 +187,81 @@ fn a_query_whose_expressions_make_too_much_of_a_row_fails_alone() {
 }
 
 #[test]
+fn lists_that_are_cut_into_pieces_count_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path(), |options| options.query_memory_bytes_max = 1_500_000);
+    node.create("nested", 1);
+    node.launch(1, "tags", plan("tags", 1, &[], "SELECT payload.tags AS tags FROM nested"));
+    // 480 KB of numbers in one step, of which five pieces and more are made.
+    let tags = (0..20).map(|_| "7").collect::<Vec<_>>().join(",");
+    let rows: Vec<String> = (0..3_000).map(|_| format!(r#"{{"name":"x","payload":{{"tags":[{tags}]}}}}"#)).collect();
+    node.produce("nested", 0, &rows);
+    assert_eq!(node.wait_rows_in("tags", 3_000).rows_out, 3_000);
+    assert_eq!(node.values("tags")[2_999], format!(r#"{{"tags":[{tags}]}}"#));
+    node.stop();
+}
+
+#[test]
+fn text_within_a_struct_counts() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path(), |options| options.query_memory_bytes_max = 32 << 20);
+    node.create("nested", 1);
+    let select = "SELECT named_struct('a', repeat(name, 1000000)) AS s FROM nested";
+    node.launch(1, "large", plan("large", 1, &[], select));
+    node.produce("nested", 0, &(0..400).map(|_| r#"{"name":"x"}"#.to_owned()).collect::<Vec<_>>());
+    let error = node.wait_failed("large");
+    assert!(error.contains("query_memory_bytes_max = 33554432"), "{error}");
+    node.stop();
+}
+
+#[test]
+fn what_is_made_of_many_windows_in_one_step_counts_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path(), |options| options.query_memory_bytes_max = 32 << 20);
+    node.create("events", 1);
+    let select = "SELECT window_end, repeat(MAX(name), 1000000) AS r FROM TABLE(TUMBLE(TABLE events, \
+                  DESCRIPTOR(ts), INTERVAL '1' HOUR)) GROUP BY window_start, window_end";
+    node.launch(1, "large", plan("large", 1, &[], select));
+    node.produce("events", 0, &(0..100).map(|n| event(n, "x", 1.0, n * 3_600_000)).collect::<Vec<_>>());
+    let error = node.wait_failed("large");
+    assert!(error.contains("query_memory_bytes_max = 33554432"), "{error}");
+    node.stop();
+}
+
+#[test]
+fn what_is_filtered_out_again_does_not_add_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path(), |options| options.query_memory_bytes_max = 32 << 20);
+    node.create("events", 1);
+    // One projection over another, which the planner would make one of: 100 MB, of which all but the first rows go.
+    let inner = plan("lengths", 1, &[], "SELECT id, repeat(name, 100000) AS name FROM events");
+    let mut outer = plan("lengths", 1, &[], "SELECT length(name) AS n FROM events WHERE id < 10");
+    let Operator::Calc(calc) = &mut outer.root else { panic!("no projection: {:?}", outer.root) };
+    *calc.input = inner.root;
+    node.launch(1, "lengths", StreamPlan { sources: inner.sources, ..outer });
+    node.produce("events", 0, &(0..1_000).map(|n| event(n, "x", 1.0, 1_000)).collect::<Vec<_>>());
+    assert_eq!(node.wait_rows_in("lengths", 1_000).rows_filtered, 990);
+    assert_eq!(node.values("lengths"), [r#"{"n":100000}"#; 10]);
+    node.stop();
+}
+
+#[test]
+fn windows_are_bounded_while_one_row_fills_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path(), |options| options.query_memory_bytes_max = 1_000_000);
+    node.create("events", 1);
+    let select = "SELECT window_end, array_agg(repeat(name, 10000)) AS names FROM TABLE(HOP(TABLE events, \
+                  DESCRIPTOR(ts), INTERVAL '1' MINUTE, INTERVAL '12' HOUR)) GROUP BY window_start, window_end";
+    node.launch(1, "names", plan("names", 1, &[], select));
+    node.produce("events", 0, &[event(1, "x", 1.0, 1_000)]);
+    let error = node.wait_failed("names");
+    assert!(error.contains("query_memory_bytes_max = 1000000"), "{error}");
+    let windows: usize = error.split(' ').next().unwrap().parse().unwrap();
+    assert!(windows < 200, "the row falls into 720 windows: {error}");
+    node.stop();
+}
+
+#[test]
 fn a_union_keeps_the_rows_of_both_sides_each_in_its_order() {
     let dir = tempfile::tempdir().unwrap();
     let node = open(dir.path(), |_| {});
