@@ -28,17 +28,27 @@ pub(crate) struct Checkpoints {
 #[derive(Debug)]
 struct Checkpoint {
     path: PathBuf,
-    /// What the file says. Held while it is written.
-    written: Mutex<Offsets>,
+    /// Held while it is written.
+    written: Mutex<Written>,
+}
+
+#[derive(Debug)]
+struct Written {
+    offsets: Offsets,
+    /// The file says just that. Not after a read or a write that failed: then it may say something else.
+    sure: bool,
 }
 
 impl Checkpoint {
     /// Reads the file. One that is damaged (a power cut on a bad disk) says nothing: then recovery reads more.
     fn read(path: PathBuf) -> Checkpoint {
-        let written = checkpoint::read(&path).unwrap_or_else(|error| {
-            tracing::warn!(%error, "a checkpoint cannot be read; more of the logs is verified instead");
-            Offsets::new()
-        });
+        let written = match checkpoint::read(&path) {
+            Ok(offsets) => Written { offsets, sure: true },
+            Err(error) => {
+                tracing::warn!(%error, "a checkpoint cannot be read; more of the logs is verified instead");
+                Written { offsets: Offsets::new(), sure: false }
+            }
+        };
         Checkpoint { path, written: Mutex::new(written) }
     }
 
@@ -50,10 +60,11 @@ impl Checkpoint {
     fn change(&self, change: impl FnOnce(&Offsets) -> Offsets) -> Result<(), LogError> {
         let mut written = self.written.lock();
         // Collected under the lock, so that of two writers the later one writes the later offsets.
-        let offsets = change(&written);
-        if *written != offsets {
+        let offsets = change(&written.offsets);
+        if !written.sure || written.offsets != offsets {
+            written.sure = false;
             checkpoint::write(&self.path, &offsets)?;
-            *written = offsets;
+            *written = Written { offsets, sure: true };
         }
         Ok(())
     }
@@ -70,7 +81,7 @@ impl Checkpoints {
 
     /// What they say of a partition; 0 if nothing.
     pub(crate) fn of(&self, partition: &TopicPartition) -> (Offset, Offset) {
-        let of = |checkpoint: &Checkpoint| checkpoint.written.lock().get(partition).copied().unwrap_or(0);
+        let of = |checkpoint: &Checkpoint| checkpoint.written.lock().offsets.get(partition).copied().unwrap_or(0);
         (of(&self.recovery_points), of(&self.log_starts))
     }
 
@@ -101,20 +112,23 @@ impl Checkpoints {
         self.log_starts.change(lowered)
     }
 
-    /// Writes the recovery points of all logs of the node, after a crash: where one lost something, the old one is too
-    /// high for what comes next.
+    /// Writes the recovery points of all logs of the node, at the start: where one lost something, the old one is too high
+    /// for what comes next.
     pub(crate) fn recovered(&self, points: Offsets) -> Result<(), LogError> {
         self.recovery_points.write(|| points)
     }
 
     /// Writes both, as all logs are now.
     pub(crate) fn write(&self, topics: &Topics) -> Result<(), LogError> {
-        // Before the checkpoint's own lock is taken.
+        // What takes long is done before the checkpoint's own lock is taken: who makes a topic waits for that.
         let metadata_end = topics.metadata_log.lock().checkpoint();
+        for partition in topics.directory().partitions() {
+            partition.checkpoint();
+        }
         self.recovery_points.write(|| {
             let partitions = topics.directory().partitions();
             let mut offsets: Offsets =
-                partitions.iter().map(|partition| (partition.name(), partition.checkpoint())).collect();
+                partitions.iter().map(|partition| (partition.name(), partition.log().recovery_point())).collect();
             offsets.insert(metadata_partition(), metadata_end);
             offsets
         })?;

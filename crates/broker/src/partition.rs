@@ -69,7 +69,7 @@ pub struct Partition {
     rounds: Mutex<()>,
     /// Held during a round of the journal that has batches of this log, and (to write) while the log is cut.
     uncut: RwLock<()>,
-    /// The last lap of the journal with an entry of this log; 0 if there was none since the start.
+    /// The last lap of the journal with an entry of this log; 0 if there was none since the start or the last cut.
     journaled_lap: AtomicU64,
     /// Bytes that went to the journal since the log was last synced behind it.
     behind_bytes: AtomicUsize,
@@ -394,6 +394,8 @@ impl Partition {
             self.poison(error.to_string());
             return Err(LogError::Poisoned { reason: error.to_string() }.into());
         }
+        // Another cut makes nothing void before there is something new.
+        self.journaled_lap.store(0, Ordering::Release);
         Ok(end)
     }
 

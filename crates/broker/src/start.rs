@@ -96,9 +96,7 @@ pub(crate) fn start(options: BrokerOptions) -> Result<Started, OpenError> {
 
     let logs = opening.logs(&replayed.image)?;
     let journal = opening.journal(&logs, properties.leader_epoch)?;
-    if !clean {
-        opening.write_recovery_points(&logs, &metadata_log).map_err(failed_at(&opening.data_dir))?;
-    }
+    opening.write_recovery_points(&logs, &metadata_log).map_err(failed_at(&opening.data_dir))?;
     let metrics = Arc::new(BrokerMetrics::default());
     let syncer = Syncer::start(opening.settings.sync_threads, journal, metrics.clone()).map_err(OpenError::Thread)?;
     let around = Surroundings {
@@ -342,6 +340,6 @@ fn failed_at(dir: &Path) -> impl FnOnce(LogError) -> OpenError {
 }
 
 /// Whether there is a segment in the folder with anything in it.
-fn holds_records(dir: &Path) -> Result<bool, OpenError> {
+pub(crate) fn holds_records(dir: &Path) -> Result<bool, OpenError> {
     Ok(millpond_disk::list(dir)?.iter().any(|entry| entry.name.ends_with(".log") && entry.len > 0))
 }

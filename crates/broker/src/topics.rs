@@ -14,7 +14,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use millpond_log::{PartitionLog, TailBudget};
+use millpond_log::{PartitionLog, TailBudget, read_topic_id};
 use millpond_metadata::config::TopicConfig;
 use millpond_metadata::{
     Actor, Image, MetadataError, MetadataRecord, NewTopic, Settings, TopicDefaults, TopicImage, create_partitions,
@@ -32,6 +32,7 @@ use crate::groups::OFFSETS_TOPIC;
 use crate::metadata_log::MetadataLog;
 use crate::parallel;
 use crate::partition::{Partition, Surroundings};
+use crate::start::holds_records;
 use crate::topic::Topic;
 
 /// Names that begin so are for internal topics alone.
@@ -149,7 +150,12 @@ impl Topics {
         }
         for index in 0..topic.partition_count {
             let dir = folders::partition(&self.data_dir, &TopicPartition::new(topic.name.clone(), index));
-            if let Err(error) = millpond_disk::remove_dir_all(&dir) {
+            // What stood there before is not this topic's to remove.
+            let is_ours = match read_topic_id(&dir) {
+                Ok(id) => id == topic.id,
+                Err(_) => matches!(holds_records(&dir), Ok(false)),
+            };
+            if is_ours && let Err(error) = millpond_disk::remove_dir_all(&dir) {
                 tracing::warn!(topic = %topic.name, %error, "the next start removes this folder");
             }
         }

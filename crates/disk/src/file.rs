@@ -152,12 +152,13 @@ impl File {
         }
     }
 
-    /// Lets the next reads from `position` on come from the disk, where the system can do that. After a failed sync the
-    /// system's cache may hold what the disk does not.
+    /// Lets the next reads come from the disk, where the system can do that. After a failed sync the system's cache may hold
+    /// what the disk does not.
     ///
-    /// What was written and not synced is not touched.
-    pub fn forget_cached(&self, position: u64) -> Result<(), DiskError> {
-        match rustix::fs::fadvise(&self.inner, position, None, rustix::fs::Advice::DontNeed) {
+    /// Of the whole file, since pages that a range covers in part are left alone. What was written and not synced is not
+    /// touched.
+    pub fn forget_cached(&self) -> Result<(), DiskError> {
+        match rustix::fs::fadvise(&self.inner, 0, None, rustix::fs::Advice::DontNeed) {
             Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => Ok(()),
             Err(error) => Err(self.error("forget the cached bytes of", error.into())),
         }

@@ -147,7 +147,7 @@ fn scan_segment(
     // What the last run could not sync, and the disk does not have, must not be found in the system's cache: who comes
     // after this believes that it is durable, and the journal may have it.
     file.sync_data()?;
-    file.forget_cached(start)?;
+    file.forget_cached()?;
     let mut scanner = Scanner::batches(&file, start, len);
     let broken = loop {
         let at = scanner.position();

@@ -87,12 +87,12 @@ impl Partition {
     }
 
     /// Writes down what spares a start after a crash from reading the log again, if anything was appended since it was
-    /// done last. Gives the recovery point.
-    pub(crate) fn checkpoint(&self) -> Offset {
+    /// done last.
+    pub(crate) fn checkpoint(&self) {
         let end = self.end();
         if self.checkpointed_end.load(Ordering::Relaxed) != end && self.durability.ended().is_none() {
             let _alone = self.rounds.lock();
-            let Some(_life) = self.open() else { return self.log.recovery_point() };
+            let Some(_life) = self.open() else { return };
             match self.log.checkpoint() {
                 Ok(durable_end) => {
                     self.safe_up_to(durable_end);
@@ -102,6 +102,5 @@ impl Partition {
                 Err(error) => tracing::warn!(partition = %self.name(), %error, "no checkpoint was made"),
             }
         }
-        self.log.recovery_point()
     }
 }

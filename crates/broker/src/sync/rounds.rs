@@ -8,7 +8,7 @@ use millpond_log::FreshBatches;
 
 use super::pace::Pace;
 use super::queue::SyncQueue;
-use super::shared_journal::SharedJournal;
+use super::shared_journal::{BROKEN_LAP, SharedJournal};
 use crate::metrics::BrokerMetrics;
 use crate::partition::Partition;
 
@@ -91,6 +91,10 @@ impl Rounds {
                     self.journal.give_up("writing it ended in a panic, see the node's log");
                 }
                 for (partition, _) in &fresh {
+                    if failed.is_err() {
+                        // It may be there all the same: a later cut has to know.
+                        partition.joins_lap(BROKEN_LAP);
+                    }
                     self.direct.push(Arc::clone(partition));
                 }
             }

@@ -12,7 +12,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::partition::Partition;
 
 /// The lap in which the write is that broke the journal; no file has it.
-const BROKEN_LAP: u64 = u64::MAX;
+pub(super) const BROKEN_LAP: u64 = u64::MAX;
 
 /// What is to be done behind the journal.
 #[derive(Debug)]

@@ -53,8 +53,6 @@ pub fn replay<'a>(
     let mut restored = BTreeSet::new();
     let mut failures: BTreeMap<(TopicId, PartitionIndex), String> = BTreeMap::new();
     let last_lap = chunks.last().map_or(0, |chunk| chunk.head.lap);
-    // Of the last write, which the crash cut off, and of which nothing was acknowledged, any block may be missing.
-    let mut cut_off = false;
     for (place, chunk) in chunks.iter().enumerate() {
         let mut at = chunk.entries_at;
         for entry in &chunk.head.table {
@@ -68,8 +66,8 @@ pub fn replay<'a>(
             let Some(bytes) = read_entry(&chunk.path, entry_at, entry)? else {
                 let (file, lap) = (chunk.path.display(), chunk.head.lap);
                 if lap == last_lap {
+                    // If it was acknowledged, and more of the log follows, that does not fit, and is told.
                     tracing::warn!(%file, lap, at = entry_at, "an entry of the journal is not whole: the write that a crash cut off, or damage");
-                    cut_off = true;
                 } else {
                     let what = format!("{file}: its entry at position {entry_at} is damaged");
                     failures.entry(name).or_insert(what);
@@ -81,7 +79,6 @@ pub fn replay<'a>(
                     replayed.bytes_restored += bytes;
                     restored.insert(name);
                 }
-                Err(LogError::Damaged { .. }) if cut_off => {}
                 Err(LogError::Damaged { path, what }) => {
                     failures.entry(name).or_insert_with(|| format!("{}: {what}", path.display()));
                 }

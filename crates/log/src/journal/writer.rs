@@ -72,7 +72,9 @@ pub struct Journal {
     /// Memory is taken when the first chunk is written.
     buffer: Option<BlockBuffer>,
     active: Option<Active>,
-    free: Vec<BlockFile>,
+    /// Taken from the front: the file that was used longest ago is overwritten first, so that a cut is never gone before
+    /// what it makes void, not even in the middle of a write.
+    free: VecDeque<BlockFile>,
     /// Laps that have ended and whose files are not free yet, oldest first.
     ended: VecDeque<Ended>,
     files: usize,
@@ -110,18 +112,19 @@ impl Journal {
             options,
             buffer: None,
             active: None,
-            free: Vec::new(),
+            free: VecDeque::new(),
             ended: VecDeque::new(),
             files: 0,
             next_lap: 1,
             broken: None,
         };
-        let mut kept = Vec::new();
+        let (mut kept, mut unknown) = (Vec::new(), 0);
         for number in file_numbers(dir)? {
             let path = file_path(dir, number);
             let file = BlockFile::open(&path)?;
             let lap = first_lap(&path)?;
             journal.next_lap = journal.next_lap.max(lap.map_or(0, |(lap, _)| lap) + 1);
+            unknown += u64::from(lap.is_none());
             if number >= options.files_max || file.len()? != file_bytes {
                 millpond_disk::remove_file(&path)?;
             } else {
@@ -129,6 +132,8 @@ impl Journal {
                 kept.push((number, file, lap.is_none_or(|(_, sealed)| !sealed)));
             }
         }
+        // A lap whose first block is lost may have any of the next numbers.
+        journal.next_lap += unknown;
         kept.sort_by_key(|(number, ..)| *number);
         for (number, file, used) in kept {
             // Numbers without a gap, so that a new file has a number that is free.
@@ -140,7 +145,7 @@ impl Journal {
                 journal.seal(&file)?;
             }
             journal.files += 1;
-            journal.free.push(file);
+            journal.free.push_back(file);
         }
         // What was removed must not be there again after a power cut, when it would be believed.
         millpond_disk::sync_dir(dir)?;
@@ -193,7 +198,7 @@ impl Journal {
     /// Takes in the file that [`Journal::wants_file`] wanted.
     pub fn add_file(&mut self, file: BlockFile) {
         self.files += 1;
-        self.free.push(file);
+        self.free.push_back(file);
     }
 
     /// The folder it lies in.
@@ -235,15 +240,15 @@ impl Journal {
         let (base_offset, end_offset) = (end, end);
         let line = TableEntry { topic_id, partition, kind: Kind::Cut, base_offset, end_offset, len: 0, crc: 0 };
         self.check()?;
+        let has_room = self.make_room(BLOCK_BYTES as u64).is_ok();
+        // Not before room was made: the lap that has ended for it counts, too.
         let oldest_lap = self.ended.front().map(|oldest| oldest.rest.lap);
         let put = |lap: &mut Active, buffer: &mut BlockBuffer| -> Result<u64, DiskError> {
             let bytes = std::iter::once(std::iter::empty::<&[u8]>());
             lap.put(oldest_lap.unwrap_or(lap.lap), vec![line], bytes, buffer)?;
             lap.sync()
         };
-        let written = if self.make_room(BLOCK_BYTES as u64).is_ok()
-            && let Some(active) = &mut self.active
-        {
+        let written = if has_room && let Some(active) = &mut self.active {
             put(active, buffer_of(&mut self.buffer))
         } else if let Some(last) = self.ended.back_mut()
             && last.rest.has_room(BLOCK_BYTES as u64, self.options)
@@ -282,7 +287,7 @@ impl Journal {
         if let Some(rest) = self.active.take() {
             self.ended.push_back(Ended { rest, told: false, released: false });
         }
-        let file = self.free.pop().ok_or(JournalError::Full)?;
+        let file = self.free.pop_front().ok_or(JournalError::Full)?;
         self.active = Some(Active { file, lap: self.next_lap, number: 0, position: 0 });
         self.next_lap += 1;
         Ok(())
@@ -304,7 +309,7 @@ impl Journal {
             ended.released = true;
         }
         while let Some(oldest) = self.ended.pop_front_if(|oldest| oldest.released) {
-            self.free.push(oldest.rest.file);
+            self.free.push_back(oldest.rest.file);
         }
     }
 }

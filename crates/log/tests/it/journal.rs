@@ -398,8 +398,9 @@ fn a_journal_that_was_put_back_means_nothing_any_more() {
 #[test]
 fn what_does_not_fit_a_damaged_log_is_told_and_the_files_can_be_kept() {
     let mut node = journaled();
-    append(&node.logs[1], batch(1, b"second"));
     append(&node.logs[2], batch(1, b"second"));
+    node.round();
+    append(&node.logs[1], batch(1, b"second"));
     node.round();
     let copy = power_cut(&node, &mut Dice(1));
     for log in 1..LOGS {
@@ -413,7 +414,8 @@ fn what_does_not_fit_a_damaged_log_is_told_and_the_files_can_be_kept() {
     let (node, replayed) = Node::recover(copy, [0; LOGS]);
     assert_eq!(node.logs[1].log_end_offset(), 0, "nothing of the log behind its damaged entry fits");
     assert_eq!(node.logs[2].log_end_offset(), 3, "what others have in the journal is put back");
-    assert_eq!(replayed.failures, Vec::<String>::new(), "in the last lap it can be the write that a crash cut off");
+    assert_eq!(replayed.failures.len(), 1, "what followed the damaged entry was acknowledged, so that was, too");
+    assert!(replayed.failures[0].contains("ends at 0, and the journal goes on at 2"), "{:?}", replayed.failures);
 
     keep_files(node.folder.path(), "5").unwrap();
     assert!(node.folder.path().join("millpond-journal.0.kept-5").exists());
@@ -439,6 +441,20 @@ fn a_damaged_entry_of_an_earlier_lap_is_told() {
     assert_eq!((node.logs[0].log_end_offset(), node.logs[1].log_end_offset()), (14, 0));
     assert_eq!(replayed.failures.len(), 1);
     assert!(replayed.failures[0].contains("millpond-journal.0: its entry at position"), "{:?}", replayed.failures);
+}
+
+#[test]
+fn cuts_that_fill_a_lap_do_not_make_others_entries_void() {
+    let mut node = journaled();
+    node.journal.add_file(Journal::make_file(node.folder.path(), OPTIONS, 1, || {}).unwrap());
+    let end = node.logs[1].truncate_to(0).unwrap();
+    let laps: Vec<u64> = (0..80).map(|_| node.journal.cut(id(1), 0, end).unwrap()).collect();
+    assert_eq!((laps[0], laps[79]), (1, 2));
+    let copy = power_cut(&node, &mut Dice(1));
+    std::fs::write(dir_of(copy.path(), 0).join("00000000000000000000.log"), b"").unwrap();
+    let (node, replayed) = Node::recover(copy, [0; LOGS]);
+    assert_eq!((node.logs[0].log_end_offset(), node.logs[1].log_end_offset()), (2, 0));
+    assert_eq!(replayed.failures, Vec::<String>::new());
 }
 
 #[test]

@@ -236,7 +236,8 @@ static OWN: &[ConfigDefinition] = &[
         "true",
         Valid::Any,
         "Whether a write with acks=all is answered only after the disk has it. With false the operating system \
-         writes when it likes, as Kafka does by default, and a power cut can take back what was acknowledged.",
+         writes when it likes, as Kafka does by default, and a power cut can take back what was acknowledged; streams \
+         that had read or written it stop then, and have to be registered anew.",
     ),
     define(
         "millpond.sync.threads",

@@ -74,11 +74,21 @@ pub(crate) enum ServeError {
 /// Serves until a signal comes.
 pub(crate) fn run(arguments: ServeArguments) -> Result<(), ServeError> {
     log_to_stderr();
+    use_small_pages();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(ServeError::Runtime)?;
     let outcome = runtime.block_on(serve(arguments));
     // Whatever still waits for a client must not keep the process.
     runtime.shutdown_background();
     outcome
+}
+
+/// The allocator asks for huge pages where it can. A node's memory is many small things that come and go, and with pages of
+/// 2 MB it took 43 MB instead of 29 idle and 250 instead of 177 under load, and no less CPU (the bench's quick round, one run each).
+fn use_small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        tracing::debug!(%error, "huge pages stay on; the node takes a little more memory");
+    }
 }
 
 async fn serve(arguments: ServeArguments) -> Result<(), ServeError> {

@@ -46,6 +46,8 @@ pub(crate) struct Query {
     pub(crate) state: Option<QueryState>,
     /// Whether there were steps since the last checkpoint.
     pub(crate) dirty: bool,
+    /// The last step's record was appended, or perhaps was, and is not known to be durable.
+    pub(crate) in_doubt: bool,
     /// When the next checkpoint is due, ms of the node's clock.
     pub(crate) next_checkpoint_ms: TimestampMs,
     /// Something that the user should know of.
@@ -311,10 +313,12 @@ impl Query {
             counters: computed.counters,
         };
         let steps = &self.around.steps;
+        self.in_doubt = true;
         let end = steps.append(&record)?;
         crash.reached(CrashPoint::StepAppended)?;
         steps.sync(end)?;
         self.last = record;
+        self.in_doubt = false;
         crash.reached(CrashPoint::StepSynced)?;
         self.owned().for_each(|output| output.partition.reveal(output.end));
         crash.reached(CrashPoint::Revealed)
@@ -367,8 +371,11 @@ impl Query {
     }
 
     /// What it was before the step that failed is what is on the disk; what was written above it goes. Best effort: the
-    /// next recovery does the same.
+    /// next recovery does the same. It alone can do it if the step's record may be on the disk.
     pub(crate) fn cut_unfinished(&self) {
+        if self.in_doubt {
+            return;
+        }
         let errors_end = self.last.errors_end.unwrap_or(0);
         let ends = self.last.output_ends.iter().copied().chain([errors_end]);
         for (output, end) in self.owned().zip(ends) {

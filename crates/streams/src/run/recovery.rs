@@ -51,6 +51,8 @@ pub(crate) fn recover(
 ) -> Result<Query, QueryFailure> {
     let Prepared { sources, mut pipeline, sink } = prepared;
     let broker = &around.broker;
+    // A step whose record is not durable yet may still become so.
+    around.steps.sync(around.steps.end())?;
     let steps = around.steps.read(spec.id)?;
     let state = match (pipeline.is_stateful(), store) {
         (true, Some(store)) => Some(store.query(spec.id.0)),
@@ -92,6 +94,7 @@ pub(crate) fn recover(
     let mut query = Query {
         next_checkpoint_ms: now_ms + around.options.checkpoint_interval_ms,
         dirty: false,
+        in_doubt: false,
         notice: None,
         last: base,
         spec,

@@ -132,6 +132,11 @@ impl StepLog {
         Ok(appended.last_offset + 1)
     }
 
+    /// The offset after the last step.
+    pub(crate) fn end(&self) -> Offset {
+        self.partition.end()
+    }
+
     /// Waits until everything below `end` is durable.
     pub(crate) fn sync(&self, end: Offset) -> Result<(), QueryFailure> {
         self.partition.durable_blocking(end, SYNC_TIMEOUT).map_err(|error| QueryFailure::produce(STEPS_TOPIC, error))

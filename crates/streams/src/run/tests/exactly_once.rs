@@ -234,3 +234,30 @@ fn windows_do_not_tell_how_the_partitions_were_interleaved_nor_how_the_steps_wer
     assert_eq!(run("one by one", 50, 64, true, None), (expected.clone(), late));
     assert_eq!(run("restarts", 100, 30, false, Some(3)), (expected, late));
 }
+
+#[test]
+fn results_stay_whose_step_may_be_on_record_when_the_query_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let steps = AtomicUsize::new(0);
+    let hook = move |point: CrashPoint| {
+        if point == CrashPoint::StepAppended && steps.fetch_add(1, Ordering::Relaxed) == 2 {
+            panic!("for this test");
+        }
+        false
+    };
+    let node = open(dir.path(), |options| {
+        options.step_rows_max = 10;
+        options.crash_points = CrashPoints::with_hook(Arc::new(hook));
+    });
+    node.create("events", 1);
+    node.launch(1, "copies", plan("copies", 1, &[], "SELECT id FROM events"));
+    for first in [0, 10, 20, 30] {
+        node.produce("events", 0, &(first..first + 10).map(|id| event(id, "a", 1.0, id)).collect::<Vec<_>>());
+    }
+    assert!(node.wait_failed("copies").contains("for this test"));
+    node.runner.resume("copies").unwrap();
+    node.wait_rows_in("copies", 40);
+    let expected: Vec<String> = (0..40).map(|id| format!("{{\"id\":{id}}}")).collect();
+    assert_eq!(node.values("copies"), expected);
+    node.stop();
+}
