@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::errors::OpenError;
 
-const FILE: &str = "meta.properties";
+pub(crate) const FILE: &str = "meta.properties";
 /// The version of the folder's layout that this program writes, and the newest it can read.
 const FORMAT_VERSION: u32 = 1;
 

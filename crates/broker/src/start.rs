@@ -24,7 +24,7 @@ use crate::configs::log_options;
 use crate::directory::{Directory, Entry};
 use crate::errors::OpenError;
 use crate::folders::{self, DELETE_SUFFIX, STRAY_SUFFIX};
-use crate::meta_properties::MetaProperties;
+use crate::meta_properties::{self, MetaProperties};
 use crate::metadata_log::{MetadataLog, ReplayError};
 use crate::metrics::BrokerMetrics;
 use crate::parallel;
@@ -78,7 +78,10 @@ pub(crate) fn start(options: BrokerOptions) -> Result<Started, OpenError> {
     let clean = is_new || take_clean_marker(&data_dir)?;
     if !clean {
         // Durable before a batch is stamped with it.
-        properties.leader_epoch += 1;
+        properties.leader_epoch = properties.leader_epoch.checked_add(1).ok_or_else(|| OpenError::Damaged {
+            path: data_dir.join(meta_properties::FILE),
+            what: format!("its leader epoch {} is the last one that there is", properties.leader_epoch),
+        })?;
         properties.write(&data_dir)?;
     }
     let settings = Arc::new(options.settings);
@@ -188,7 +191,8 @@ impl Opening {
         // Never rolled by age nor deleted: all of it is read at every start.
         let options = LogOptions { retention_ms: -1, segment_ms: i64::MAX, ..LogOptions::default() };
         let log = match self.find(&dir)? {
-            Some(_) => self.open(&dir, &partition, options)?,
+            // Each change is synced before the next, and what it lacked the node would forget.
+            Some(_) => self.open(&dir, &partition, options, true)?,
             None => {
                 self.checkpoints.forget(std::slice::from_ref(&partition)).map_err(failed_at(&self.data_dir))?;
                 let id = TopicId::from_uuid(Uuid::new_v4());
@@ -273,7 +277,7 @@ impl Opening {
             let partition = TopicPartition::new(topic.name().clone(), index);
             let dir = folders::partition(&self.data_dir, &partition);
             let log = match self.find(&dir)? {
-                Some(_) => self.open(&dir, &partition, options)?,
+                Some(_) => self.open(&dir, &partition, options, false)?,
                 None => {
                     tracing::warn!(%partition, "the topic has no folder for this partition; an empty one is made");
                     self.checkpoints.forget(std::slice::from_ref(&partition)).map_err(failed_at(&self.data_dir))?;
@@ -322,9 +326,15 @@ impl Opening {
         (Arc::new(Topic::new(topic, config.max_message_bytes)), log_options(&config, &self.settings))
     }
 
-    fn open(&self, dir: &Path, partition: &TopicPartition, options: LogOptions) -> Result<PartitionLog, OpenError> {
+    fn open(
+        &self,
+        dir: &Path,
+        partition: &TopicPartition,
+        options: LogOptions,
+        refuse_damage: bool,
+    ) -> Result<PartitionLog, OpenError> {
         let (recovery_point, log_start_offset): (Offset, Offset) = self.checkpoints.of(partition);
-        let recovery = Recovery { clean: self.clean, recovery_point, log_start_offset };
+        let recovery = Recovery { clean: self.clean, recovery_point, log_start_offset, refuse_damage };
         let (log, recovered) = PartitionLog::open(dir, options, self.tails.clone(), recovery, self.clock.now_ms())
             .map_err(failed_at(dir))?;
         if recovered.bytes_verified > 0 {

@@ -17,6 +17,7 @@
 //! Start reading at [`Console`].
 
 mod answer;
+mod connection;
 mod listener;
 mod origin;
 mod routes;

@@ -4,18 +4,28 @@ use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use millpond_streams::Engine;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use crate::connection;
 use crate::listener::BoundedListener;
 use crate::origin::Site;
 use crate::routes::router;
+
+/// How long a request's head may take to arrive, in milliseconds; also how long a connection may be idle between two
+/// requests. A head is a few hundred bytes, so that even a bad line needs no second: who takes longer holds a place
+/// that a liveness probe may be waiting for.
+const HEAD_MS_MAX: u64 = 10_000;
+
+/// How long the body of a `POST /sql` may take to arrive, in milliseconds. A mebibyte over a slow line takes seconds; a
+/// body that stops halfway must give its place back.
+const SQL_BODY_MS_MAX: u64 = 30_000;
 
 /// Where to listen, and how much to take on at a time.
 #[derive(Debug, Clone)]
@@ -24,6 +34,9 @@ pub struct ConsoleOptions {
     pub listen: String,
     /// How many connections are served at a time; more wait to be accepted.
     pub connections_max: usize,
+    /// How long a request's head may take to arrive, in milliseconds, counted from when the connection was accepted or
+    /// the answer before was sent. Then the connection is closed.
+    pub head_ms_max: u64,
     /// How many `POST /sql` requests are served at a time; more are refused with 429.
     pub sql_requests_max: usize,
     /// How long the body of a `POST /sql` may be.
@@ -38,9 +51,10 @@ impl ConsoleOptions {
         ConsoleOptions {
             listen: listen.into(),
             connections_max: 256,
+            head_ms_max: HEAD_MS_MAX,
             sql_requests_max: 64,
             sql_bytes_max: 1 << 20,
-            sql_body_ms_max: 30_000,
+            sql_body_ms_max: SQL_BODY_MS_MAX,
         }
     }
 }
@@ -116,15 +130,23 @@ impl Console {
 
     /// Serves until `shutdown` is ready; requests that are still answered then are cut off with the runtime.
     pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let listener = BoundedListener::new(self.listener, self.state.options.connections_max);
+        let mut listener = BoundedListener::new(self.listener, self.state.options.connections_max);
+        let head_time_max = Duration::from_millis(self.state.options.head_ms_max);
         let router = router(self.state);
+        let accepting = async {
+            loop {
+                let (stream, place) = listener.accept().await;
+                let router = router.clone();
+                tokio::spawn(async move {
+                    connection::serve(stream, router, head_time_max).await;
+                    // Only now: the socket is closed.
+                    drop(place);
+                });
+            }
+        };
         tokio::select! {
             () = shutdown => {}
-            served = async { axum::serve(listener, router).await } => {
-                if let Err(error) = served {
-                    tracing::error!(%error, "the HTTP listener ended");
-                }
-            }
+            () = accepting => {}
         }
     }
 }

@@ -74,18 +74,40 @@ fn character<'a>(text: &'a [u8], allowed: &[u8]) -> Option<&'a [u8]> {
     }
 }
 
-/// Reads `YYYY-MM-DD`; the day's number since 1970-01-01.
+/// Reads `YYYY-MM-DD`, and other years as [`write_date`] writes them; the day's number since 1970-01-01.
 pub(crate) fn parse_date(text: &[u8]) -> Option<i64> {
     let (days, rest) = date(text)?;
     rest.is_empty().then_some(days)
 }
 
 fn date(text: &[u8]) -> Option<(i64, &[u8])> {
-    let (year, text) = digits(text, 4)?;
+    let (year, text) = match digits(text, 4) {
+        Some(read) => read,
+        None => signed_year(text)?,
+    };
     let (month, text) = digits(character(text, b"-")?, 2)?;
     let (day, text) = digits(character(text, b"-")?, 2)?;
     let valid = (1..=12).contains(&month) && day >= 1 && day <= days_in_month(year, month);
     valid.then(|| (days_from_civil(year, month, day), text))
+}
+
+/// How many digits the year of a 64-bit number of seconds has at most.
+const YEAR_DIGITS_MAX: usize = 12;
+
+/// Reads a year beyond four digits or before year 0, as [`write_date`] writes it: each year in one spelling only.
+#[cold]
+fn signed_year(text: &[u8]) -> Option<(i64, &[u8])> {
+    let (sign, text) = text.split_first()?;
+    let width = text.iter().take(YEAR_DIGITS_MAX + 1).take_while(|byte| byte.is_ascii_digit()).count();
+    if width > YEAR_DIGITS_MAX || (width > 4 && text[0] == b'0') {
+        return None;
+    }
+    let (magnitude, rest) = digits(text, width)?;
+    match sign {
+        b'+' if width > 4 => Some((magnitude, rest)),
+        b'-' if width >= 4 && magnitude > 0 => Some((-magnitude, rest)),
+        _ => None,
+    }
 }
 
 /// Reads `HH:MM`, `HH:MM:SS` or `HH:MM:SS.fffffffff`; nanoseconds since midnight.
@@ -128,18 +150,22 @@ fn time(text: &[u8]) -> Option<Time<'_>> {
     Some(Time { seconds, nanoseconds, fraction_digits: width as u32, rest })
 }
 
-/// Reads `YYYY-MM-DD`, alone or followed by T or a blank and a time, and that perhaps by `Z` or `±HH:MM`.
+/// Reads `YYYY-MM-DD`, alone or followed by T or a blank and a time, and that perhaps by `Z` or `±HH:MM`. Years beyond
+/// four digits or before year 0 have a sign.
 ///
 /// Without an offset the text is taken as UTC. Leap seconds (`:60`) are refused: no type of ours can hold them.
 pub(crate) fn parse_moment(text: &[u8]) -> Option<Moment> {
     let (days, rest) = date(text)?;
     if rest.is_empty() {
-        return Some(Moment { seconds: days * DAY_SECONDS, nanoseconds: 0, fraction_digits: 0, has_time: false });
+        let seconds = days.checked_mul(DAY_SECONDS)?;
+        return Some(Moment { seconds, nanoseconds: 0, fraction_digits: 0, has_time: false });
     }
     let time = time(character(rest, b"T t")?)?;
     let offset_seconds = offset(time.rest)?;
+    // In 128 bits: a day may begin before the least moment that is in it.
+    let seconds = days as i128 * DAY_SECONDS as i128 + (time.seconds - offset_seconds) as i128;
     Some(Moment {
-        seconds: days * DAY_SECONDS + time.seconds - offset_seconds,
+        seconds: i64::try_from(seconds).ok()?,
         nanoseconds: time.nanoseconds,
         fraction_digits: time.fraction_digits,
         has_time: true,
@@ -237,6 +263,12 @@ mod tests {
             ("1969-12-31T23:59:59.999", -1, 999_000_000),
             ("2000-02-29T00:00:00", 951_782_400, 0),
             ("0000-01-01T00:00:00", -62_167_219_200, 0),
+            ("-0001-12-31T23:59:59", -62_167_219_201, 0),
+            ("-10000-01-01", -377_736_739_200, 0),
+            ("+10000-01-01 00:00Z", 253_402_300_800, 0),
+            ("+55840-11-08T22:13:20.000", 1_700_000_000_000, 0),
+            ("+292277026596-12-04T15:30:07.999", i64::MAX, 999_000_000),
+            ("-292277022657-01-27T08:29:52", i64::MIN, 0),
         ];
         for (text, seconds, nanoseconds) in cases {
             let moment = parse_moment(text.as_bytes()).expect(text);
@@ -263,6 +295,24 @@ mod tests {
             "2026-1-1",
             "20260101T000000",
             "+2026-01-01",
+            "-2026",
+            "+",
+            "-",
+            "-0000-01-01",
+            "-00001-01-01",
+            "-001-01-01",
+            "+02026-01-01",
+            "+010000-01-01",
+            "10000-01-01",
+            "++10000-01-01",
+            "+1000a-01-01",
+            "+10001-02-29",
+            "+10000-13-01T00:00:00",
+            "+292277026596-12-04T15:30:08",
+            "-292277022657-01-27T08:29:51",
+            "+999999999999-01-01",
+            "+1000000000000-01-01",
+            "+99999999999999999999-01-01",
         ] {
             assert_eq!(parse_moment(text.as_bytes()), None, "{text}");
         }
@@ -280,7 +330,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read(seconds in -62_167_219_200i64..253_402_300_800, nanoseconds in 0u32..1_000_000_000) {
+        fn what_is_written_is_read(
+            seconds in prop_oneof![-62_167_219_200i64..253_402_300_800, any::<i64>()],
+            nanoseconds in 0u32..1_000_000_000,
+        ) {
             let moment = parse_moment(written(seconds, nanoseconds).as_bytes()).unwrap();
             prop_assert_eq!((moment.seconds, moment.nanoseconds), (seconds, nanoseconds));
         }

@@ -20,6 +20,9 @@ pub struct Recovery {
     pub recovery_point: Offset,
     /// The log's start as it was checkpointed; 0 if that is not known.
     pub log_start_offset: Offset,
+    /// A bad batch that whole ones follow is an error. For a log in which each batch was synced before the next was
+    /// appended: there no crash leaves such a thing behind, and what follows is not to be thrown away.
+    pub refuse_damage: bool,
 }
 
 /// What opening a log took.

@@ -16,6 +16,9 @@ use crate::scan::{Scanner, Step};
 use crate::segment::Segment;
 use crate::{LogError, LogOptions, names, snapshot};
 
+/// How far behind a bad batch whole ones are looked for, in bytes.
+const DAMAGE_BYTES_MAX: usize = 16 << 20;
+
 /// Recovers the log in `dir`. `reason`: why a log that was closed is not taken at its word.
 pub(crate) fn recover(
     dir: &Path,
@@ -50,8 +53,7 @@ pub(crate) fn recover(
             recovered.truncated_bytes += len;
             continue;
         }
-        let scan =
-            scan_segment(dir, *base, *len, recovery.recovery_point, interval_bytes, &mut epochs, &mut recovered)?;
+        let scan = scan_segment(dir, *base, *len, recovery, interval_bytes, &mut epochs, &mut recovered)?;
         log_end = scan.end;
         ended = scan.broken;
         scanned.push(scan);
@@ -136,11 +138,12 @@ fn scan_segment(
     dir: &Path,
     base: Offset,
     len: u64,
-    recovery_point: Offset,
+    recovery: Recovery,
     interval_bytes: u32,
     epochs: &mut LeaderEpochs,
     recovered: &mut Recovered,
 ) -> Result<Scan, LogError> {
+    let recovery_point = recovery.recovery_point;
     let path = names::path(dir, base, names::LOG);
     let file = Arc::new(File::open(&path)?);
     let (mut indexes, start, mut end) = trusted_front(dir, base, len, recovery_point, &file)?;
@@ -171,10 +174,28 @@ fn scan_segment(
     let Some((at, fault)) = broken else {
         return Ok(Scan { base, file, size: len, indexes, end, broken: false });
     };
+    if recovery.refuse_damage && whole_batch_follows(&file, at, len)? {
+        let what = format!(
+            "at position {at}: {fault}; but whole batches follow, so it is no write that a crash cut off. Restore the file from a \
+             backup, or, to go on without what follows, cut it at {at} bytes"
+        );
+        return Err(LogError::Damaged { path, what });
+    }
     recovered.add_reason(format!("{} at position {at}: {fault}", path.display()));
     recovered.truncated_bytes += len - at;
     file.set_len(at)?;
     Ok(Scan { base, file, size: at, indexes, end, broken: true })
+}
+
+/// Whether there is a whole batch anywhere behind the bad one at position `at`.
+fn whole_batch_follows(file: &File, at: u64, len: u64) -> Result<bool, LogError> {
+    let left = usize::try_from(len - at).unwrap_or(usize::MAX).min(DAMAGE_BYTES_MAX);
+    let bytes = file.read_at(left, at)?;
+    let is_whole = |from: usize| {
+        let bytes = bytes.get(from..).unwrap_or_default();
+        BatchHeader::parse(bytes).is_ok_and(|header| bytes.len() >= header.size()) && verify_crc(bytes).is_ok()
+    };
+    Ok((1..bytes.len()).any(is_whole))
 }
 
 /// Whether the batch that should begin at `expected` can be one; `Ok(true)` if its CRC was checked, too.

@@ -63,7 +63,9 @@ pub enum MetadataError {
         stream: String,
     },
     /// The node holds as many partitions as it may.
-    #[error("the node would hold {wanted} partitions, more than millpond.partitions.max = {max}")]
+    #[error(
+        "the node would hold {wanted} partitions, more than {max} (millpond.partitions.max, or half of the files it may have open)"
+    )]
     TooManyPartitions {
         /// How many there would be.
         wanted: u64,

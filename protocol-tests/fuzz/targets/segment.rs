@@ -31,9 +31,9 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     fs::write(file, content).expect("a file is written");
 
     // Clean is only what was closed; a lie about that is not what a node tells its logs.
-    let recovery = Recovery { clean: choice & 1 == 1 && name != "log", recovery_point: 0, log_start_offset: 0 };
+    let recovery = Recovery { clean: choice & 1 == 1 && name != "log", recovery_point: 0, log_start_offset: 0, refuse_damage: false };
     let Some(end) = open_and_use(&dir, recovery, budget()) else { return };
-    let again = Recovery { clean: false, recovery_point: 0, log_start_offset: 0 };
+    let again = Recovery { clean: false, recovery_point: 0, log_start_offset: 0, refuse_damage: false };
     assert_eq!(open_and_use(&dir, again, budget()), Some(end + 1), "the appended batch is there at the next start");
 });
 

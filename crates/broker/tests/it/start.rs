@@ -150,3 +150,33 @@ async fn checkpoints_are_written_while_the_node_runs() {
     drop(broker);
     assert_eq!(values(&open(dir.path()).partition("t", 0).unwrap()), ["a", "b"]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_the_middle_of_the_metadata_is_refused_and_nothing_is_thrown_away() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path());
+    for name in ["a", "b", "c"] {
+        create(&broker, name, 1).await;
+        produce(&broker, name, &["kept"]).await.unwrap();
+    }
+    drop(broker);
+    let path = dir.path().join("__millpond_metadata-0/00000000000000000000.log");
+    let sound = std::fs::read(&path).unwrap();
+    // The recovery point does not help: nothing was checkpointed.
+    let second =
+        millpond_records::batches(&sound).nth(1).unwrap().unwrap().bytes.as_ptr() as usize - sound.as_ptr() as usize;
+    for at in [second + 8, second + 16, second + 70] {
+        let mut damaged = sound.clone();
+        damaged[at] ^= 0x40;
+        std::fs::write(&path, &damaged).unwrap();
+        let error = Broker::open(BrokerOptions::new(dir.path())).unwrap_err().to_string();
+        assert!(error.contains(&format!("at position {second}")) && error.contains("whole batches follow"), "{error}");
+        assert_eq!(std::fs::read(&path).unwrap(), damaged);
+    }
+    // The last batch may be one that a crash cut off.
+    let last = millpond_records::batches(&sound).last().unwrap().unwrap().bytes.len();
+    std::fs::write(&path, &sound[..sound.len() - last / 2]).unwrap();
+    let broker = open(dir.path());
+    assert_eq!(values(&broker.partition("a", 0).unwrap()), ["kept"]);
+    drop(broker);
+}

@@ -285,7 +285,9 @@ impl ColumnBuilder {
             Values::Date32(values) => {
                 parse_date(text).and_then(|days| i32::try_from(days).ok()).map(|days| values.push(days))
             }
-            Values::Date64(values) => parse_date(text).map(|days| values.push(days * DAY_MS)),
+            Values::Date64(values) => {
+                parse_date(text).and_then(|days| days.checked_mul(DAY_MS)).map(|ms| values.push(ms))
+            }
             Values::Time32(values, unit) => {
                 let divisor = nanoseconds_per(unit);
                 parse_time(text)
@@ -496,5 +498,6 @@ fn milliseconds_in(milliseconds: i64, unit: &TimeUnit) -> Option<i64> {
 fn moment_in(moment: Moment, unit: &TimeUnit) -> Option<i64> {
     let per_second = 1_000_000_000 / nanoseconds_per(unit);
     let fraction = moment.nanoseconds as i64 / nanoseconds_per(unit);
-    moment.seconds.checked_mul(per_second)?.checked_add(fraction)
+    // In 128 bits: the least value's second may begin before what 64 bits hold.
+    i64::try_from(moment.seconds as i128 * per_second as i128 + fraction as i128).ok()
 }

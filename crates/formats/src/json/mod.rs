@@ -13,8 +13,8 @@
 //! | DECIMAL(p, s) | a number; digits beyond the scale are rounded half away from zero, as a CAST does |
 //! | VARCHAR | a string; any other value as its JSON text, so a column whose records disagree can still be read |
 //! | VARBINARY | a string in base64 |
-//! | TIMESTAMP(p), TIMESTAMP_LTZ(p) | `"2026-01-01T00:00:10.000"` or with a blank for the T, an offset or `Z` at the end means UTC is computed; or an integer: milliseconds since 1970 |
-//! | DATE | `"2026-01-01"` |
+//! | TIMESTAMP(p), TIMESTAMP_LTZ(p) | `"2026-01-01T00:00:10.000"` or with a blank for the T, an offset or `Z` at the end means UTC is computed; years beyond four digits or before 0 with a sign, `"+10000-01-01"`, `"-0001-12-31"`; or an integer: milliseconds since 1970 |
+//! | DATE | `"2026-01-01"`, other years as above |
 //! | TIME(p) | `"10:30:00.000"` |
 //! | ARRAY | an array |
 //! | STRUCT | an object, by the same rules as the record |

@@ -105,7 +105,11 @@ proptest! {
         floats in proptest::collection::vec(any::<f64>().prop_filter("finite", |value| value.is_finite()), 5),
         texts in proptest::collection::vec(proptest::option::of(any::<String>()), 5),
         bytes in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 5),
-        times in proptest::collection::vec(-62_167_219_200_000i64..253_402_300_800_000, 5),
+        times in proptest::collection::vec(
+            prop_oneof![-62_167_219_200_000i64..253_402_300_800_000, any::<i64>(), Just(i64::MIN), Just(i64::MAX)],
+            5,
+        ),
+        days in proptest::collection::vec(any::<i32>(), 5),
     ) {
         let bytes: Vec<&[u8]> = bytes.iter().map(|bytes| &bytes[..]).collect();
         let batch = batch(vec![
@@ -114,6 +118,7 @@ proptest! {
             ("s", Arc::new(StringViewArray::from(texts))),
             ("b", Arc::new(BinaryArray::from(bytes))),
             ("t", Arc::new(TimestampMillisecondArray::from(times))),
+            ("d", Arc::new(Date32Array::from(days))),
         ]);
         let records: Vec<String> = (0..batch.num_rows()).map(|place| row(&batch, place)).collect();
         for record in &records {

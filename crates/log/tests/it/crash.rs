@@ -182,7 +182,8 @@ fn damaged_indexes_never_lead_astray() {
                 _ => std::fs::remove_file(&path).unwrap(),
             }
             for clean in [true, false] {
-                let (log, recovered) = image.open(Recovery { clean, recovery_point: end, log_start_offset: 0 });
+                let (log, recovered) =
+                    image.open(Recovery { clean, recovery_point: end, log_start_offset: 0, refuse_damage: false });
                 assert_eq!((log.log_end_offset(), recovered.truncated_bytes), (end, 0), "{name} {damage}");
                 for (base, last) in &expected {
                     let fetched = log.read(*last, 1, Offset::MAX, true).unwrap();
@@ -201,7 +202,8 @@ fn a_log_that_lost_everything_below_its_start_begins_anew_there() {
     let scratch = Scratch::new();
     let log = scratch.create();
     append(&log, batch(5, b"v"));
-    let (reopened, recovered) = scratch.open(Recovery { clean: false, recovery_point: 9, log_start_offset: 8 });
+    let (reopened, recovered) =
+        scratch.open(Recovery { clean: false, recovery_point: 9, log_start_offset: 8, refuse_damage: false });
     assert_eq!((reopened.log_start_offset(), reopened.log_end_offset()), (8, 8));
     assert!(recovered.reason.unwrap().contains("below its start 8"));
     assert_eq!(append(&reopened, batch(1, b"v")).base_offset, 8);

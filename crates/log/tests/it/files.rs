@@ -127,7 +127,7 @@ fn what_does_not_fit_a_clean_stop_is_recovered_instead() {
             if empty {
                 std::fs::write(&path, vec![0; 37]).unwrap();
             }
-            let recovery = Recovery { clean: true, recovery_point: end, log_start_offset: 0 };
+            let recovery = Recovery { clean: true, recovery_point: end, log_start_offset: 0, refuse_damage: false };
             let (log, recovered) = image.open(recovery);
             assert_eq!(recovered.truncated_bytes, 0, "{case}");
             assert_eq!(offsets(&read_all(&log, 10_000)).len(), 25, "{case}");
@@ -179,7 +179,7 @@ fn a_folder_without_its_topics_id_is_named() {
     let scratch = Scratch::new();
     drop(scratch.create());
     std::fs::remove_file(scratch.dir().join("partition.metadata")).unwrap();
-    let recovery = Recovery { clean: false, recovery_point: 0, log_start_offset: 0 };
+    let recovery = Recovery { clean: false, recovery_point: 0, log_start_offset: 0, refuse_damage: false };
     let opened = PartitionLog::open(&scratch.dir(), scratch.options.clone(), scratch.budget.clone(), recovery, NOW);
     assert!(opened.unwrap_err().to_string().contains("partition.metadata is damaged: it does not exist"));
     // A creation that was cut off can be done again.

@@ -52,7 +52,7 @@ impl Node {
     /// Starts in `folder` after a crash.
     fn recover(folder: tempfile::TempDir, recovery_points: [Offset; LOGS]) -> (Node, Replayed) {
         let open = |(log, recovery_point): (usize, Offset)| {
-            let recovery = Recovery { clean: false, recovery_point, log_start_offset: 0 };
+            let recovery = Recovery { clean: false, recovery_point, log_start_offset: 0, refuse_damage: false };
             let dir = dir_of(folder.path(), log);
             PartitionLog::open(&dir, log_options(), TailBudget::new(1 << 20), recovery, NOW).unwrap().0
         };

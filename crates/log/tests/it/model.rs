@@ -186,7 +186,8 @@ fn apply(scratch: &mut Scratch, log: &mut PartitionLog, model: &mut Model, step:
         }
         Step::ReopenClean => {
             let recovery_point = log.close(NOW).unwrap();
-            let recovery = Recovery { clean: true, recovery_point, log_start_offset: model.start };
+            let recovery =
+                Recovery { clean: true, recovery_point, log_start_offset: model.start, refuse_damage: false };
             let (opened, recovered) = scratch.open(recovery);
             assert_eq!(recovered.reason, None);
             (*log, model.synced) = (opened, recovery_point);
@@ -238,7 +239,7 @@ fn crash(scratch: &mut Scratch, log: &mut PartitionLog, model: &mut Model, keep:
             None => break,
         }
     }
-    let recovery = Recovery { clean: false, recovery_point, log_start_offset: model.start };
+    let recovery = Recovery { clean: false, recovery_point, log_start_offset: model.start, refuse_damage: false };
     let (opened, recovered) = image.open(recovery);
     assert_eq!(recovered.truncated_bytes, left as u64);
     *log = opened;

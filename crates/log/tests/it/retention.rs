@@ -119,12 +119,14 @@ fn delete_records_moves_the_start_into_a_segment_and_over_restarts() {
     assert_eq!(log.leader_epoch_end(0), Some((0, 45)));
 
     let crashed = scratch.crash_image();
-    let (reopened, _) = crashed.open(Recovery { clean: false, recovery_point: 45, log_start_offset: 13 });
+    let (reopened, _) =
+        crashed.open(Recovery { clean: false, recovery_point: 45, log_start_offset: 13, refuse_damage: false });
     assert_eq!((reopened.log_start_offset(), reopened.log_end_offset()), (13, 45));
 
     assert_eq!(log.advance_log_start(45).unwrap(), 45);
     let end = log.close(NOW).unwrap();
-    let (reopened, _) = scratch.open(Recovery { clean: true, recovery_point: end, log_start_offset: 45 });
+    let (reopened, _) =
+        scratch.open(Recovery { clean: true, recovery_point: end, log_start_offset: 45, refuse_damage: false });
     assert_eq!((reopened.log_start_offset(), reopened.log_end_offset()), (45, 45));
 }
 
@@ -176,7 +178,8 @@ fn producers_are_known_after_a_crash_although_all_they_wrote_was_deleted() {
     assert_eq!(log.enforce_retention(NOW + 1000, Offset::MAX).unwrap(), 1);
     log.sync().unwrap();
     let crashed = scratch.crash_image();
-    let (reopened, _) = crashed.open(Recovery { clean: false, recovery_point: 2, log_start_offset: 2 });
+    let (reopened, _) =
+        crashed.open(Recovery { clean: false, recovery_point: 2, log_start_offset: 2, refuse_damage: false });
     let again = append(&reopened, produced((7, 0, 0), 2));
     assert!(again.duplicate && again.base_offset == 0);
 }

@@ -47,13 +47,14 @@ impl Scratch {
     }
 
     pub(crate) fn open_clean(&self, recovery_point: Offset) -> PartitionLog {
-        let (log, recovered) = self.open(Recovery { clean: true, recovery_point, log_start_offset: 0 });
+        let (log, recovered) =
+            self.open(Recovery { clean: true, recovery_point, log_start_offset: 0, refuse_damage: false });
         assert_eq!(recovered, Recovered::default());
         log
     }
 
     pub(crate) fn open_crashed(&self, recovery_point: Offset) -> (PartitionLog, Recovered) {
-        self.open(Recovery { clean: false, recovery_point, log_start_offset: 0 })
+        self.open(Recovery { clean: false, recovery_point, log_start_offset: 0, refuse_damage: false })
     }
 
     /// The names in the folder, sorted.

@@ -1,6 +1,7 @@
 //! The node: its parts are started from the bottom up, and stopped from the top down.
 
 mod exposure;
+mod open_files;
 mod settings;
 
 use std::io::{self, IsTerminal, Write};
@@ -94,7 +95,8 @@ fn use_small_pages() {
 async fn serve(arguments: ServeArguments) -> Result<(), ServeError> {
     // From here on a signal means a clean stop, also in the middle of the start.
     let signals = Signals::listen().map_err(ServeError::Runtime)?;
-    let settings = settings::read(arguments.config.as_deref(), &arguments.settings)?;
+    let mut settings = settings::read(arguments.config.as_deref(), &arguments.settings)?;
+    open_files::fit(&mut settings);
     let (stop, stopped) = watch::channel(false);
 
     let console = Console::bind(ConsoleOptions::new(&arguments.http)).await?;

@@ -125,6 +125,9 @@ pub struct Calc {
     pub schema: SchemaRef,
 }
 
+/// Event times beyond this (in the year 584,543 or so) are refused, so that no window's bound can overflow.
+pub(crate) const EVENT_TIME_MS_MAX: i64 = i64::MAX / 500;
+
 /// The windows of a window table function, in milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd)]
 pub enum Window {

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use millpond_broker::Partition;
-use millpond_records::batches;
+use millpond_records::{batches, verify_crc};
 use millpond_types::{Offset, TimestampMs};
 
 use super::failure::QueryFailure;
@@ -139,7 +139,9 @@ impl Slice {
 
     fn add_records(&mut self, batch: &millpond_records::BatchView<'_>, to: Offset, with_headers: bool) {
         let mut next = self.to;
-        let outcome = batch.records(DECOMPRESSED_BYTES_MAX).and_then(|mut records| {
+        // A disk that gives other bytes than it was given must not make results. It costs 0.02 s a GB.
+        let records = verify_crc(batch.bytes).and_then(|()| batch.records(DECOMPRESSED_BYTES_MAX));
+        let outcome = records.and_then(|mut records| {
             records.for_each(|record| {
                 if record.offset < next || record.offset >= to {
                     return;

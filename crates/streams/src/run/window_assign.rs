@@ -9,12 +9,9 @@ use millpond_types::TimestampMs;
 use super::chunk::{Chunk, column_bytes};
 use super::failure::{QueryFailure, RowFailure};
 use super::pipeline::Effects;
-use crate::plan::{Window, WindowAssign};
+use crate::plan::{EVENT_TIME_MS_MAX, Window, WindowAssign};
 
 const OPERATOR: &str = "assigning windows";
-
-/// Event times beyond this (in the year 584,543 or so) are refused, so that no window's bound can overflow.
-const TIME_MS_MAX: TimestampMs = i64::MAX / 500;
 
 /// How large a piece may become when its rows are repeated for every window, in bytes; a single row may exceed it.
 const PIECE_BYTES_MAX: usize = 32 << 20;
@@ -67,7 +64,7 @@ fn repeat(chunk: &Chunk, times: usize) -> Result<Chunk, QueryFailure> {
 
 fn without_bad_times(assign: &WindowAssign, chunk: Chunk, effects: &mut Effects) -> Result<Chunk, QueryFailure> {
     let times = chunk.batch.column(assign.time_column).as_primitive::<TimestampMillisecondType>();
-    let in_range = |time: TimestampMs| (-TIME_MS_MAX..=TIME_MS_MAX).contains(&time);
+    let in_range = |time: TimestampMs| (-EVENT_TIME_MS_MAX..=EVENT_TIME_MS_MAX).contains(&time);
     if times.null_count() == 0 && times.values().iter().all(|time| in_range(*time)) {
         return Ok(chunk);
     }

@@ -7,15 +7,15 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, IntervalMonthDayNano};
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{Column, DataFusionError, Result as DataFusionResult, ScalarValue};
+use datafusion::common::{Column, Result as DataFusionResult, ScalarValue};
 use datafusion::datasource::provider_as_source;
-use datafusion::functions::datetime::date_bin;
 use datafusion::functions_nested::make_array::make_array;
 use datafusion::logical_expr::{Expr, Extension, LogicalPlan, LogicalPlanBuilder, SubqueryAlias, cast, lit};
 
 use super::topic_table::{TopicTable, WATERMARK_COLUMN};
+use super::window_start::window_start;
 use crate::plan::Window;
 use crate::sql::lineage::{Role, as_stream, as_window, role_of, roles};
 use crate::sql::types::MILLISECONDS;
@@ -152,11 +152,10 @@ fn with_watermark(plan: &LogicalPlan, tables: Tables<'_>) -> DataFusionResult<Op
     })
 }
 
-fn milliseconds(length_ms: i64) -> DataFusionResult<Expr> {
-    let nanoseconds = length_ms
-        .checked_mul(1_000_000)
-        .ok_or_else(|| DataFusionError::Plan("a window cannot be longer than 292 years".to_owned()))?;
-    Ok(lit(ScalarValue::IntervalMonthDayNano(Some(IntervalMonthDayNano::new(0, 0, nanoseconds)))))
+/// A time moved by so many milliseconds. As an integer, since arithmetic with intervals ends at the years that a
+/// calendar library can name; nothing overflows, as [`window_start`] bounds the times, and 32 bits of days the lengths.
+fn moved(time: Expr, by_ms: i64) -> Expr {
+    cast(cast(time, DataType::Int64) + lit(by_ms), MILLISECONDS)
 }
 
 /// A window function as projections.
@@ -168,8 +167,7 @@ fn projected(window: &WindowNode) -> DataFusionResult<LogicalPlan> {
     };
     let own: Vec<Expr> =
         window.input.schema().iter().map(|(qualifier, field)| Expr::Column(Column::from((qualifier, field)))).collect();
-    let bin = date_bin().call(vec![milliseconds(slide_ms)?, window.time.clone()]);
-    let last = cast(bin, MILLISECONDS);
+    let last = window_start(window.time.clone(), slide_ms);
     let mut first = own.clone();
     let mut builder = LogicalPlanBuilder::from(window.input.clone());
     if slide_ms == size_ms {
@@ -177,17 +175,14 @@ fn projected(window: &WindowNode) -> DataFusionResult<LogicalPlan> {
         builder = builder.project(first)?;
     } else {
         // The windows in the order of their starts.
-        let mut starts = Vec::new();
-        for before in (0..size_ms / slide_ms).rev() {
-            starts.push(cast(last.clone() - milliseconds(before * slide_ms)?, MILLISECONDS));
-        }
+        let starts = (0..size_ms / slide_ms).rev().map(|before| moved(last.clone(), -before * slide_ms)).collect();
         first.push(make_array(starts).alias(start_name));
         builder = builder.project(first)?.unnest_column(Column::new_unqualified(start_name))?;
     }
     let start = || Expr::Column(Column::new_unqualified(start_name));
     let mut all = own;
     all.push(start());
-    all.push(cast(start() + milliseconds(size_ms)?, MILLISECONDS).alias(end_name));
-    all.push(cast(start() + milliseconds(size_ms - 1)?, MILLISECONDS).alias(time_name));
+    all.push(moved(start(), size_ms).alias(end_name));
+    all.push(moved(start(), size_ms - 1).alias(time_name));
     builder.project(all)?.build()
 }

@@ -7,6 +7,7 @@
 mod execute;
 mod late_rows;
 mod topic_table;
+mod window_start;
 
 pub use crate::engine::{RowStream, SelectNotes};
 pub(crate) use execute::{PlannedSelect, Selection, Selects, plan_select};

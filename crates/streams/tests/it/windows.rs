@@ -62,3 +62,67 @@ async fn a_registered_window_gives_the_rows_of_the_one_time_select() {
     }
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn windows_reach_beyond_the_years_that_nanoseconds_can_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node_with_data(dir.path()).await;
+    let times = [
+        "0001-01-01T00:00:01.000",
+        "0001-01-01T00:00:09.999",
+        "1677-01-01T00:00:10.000",
+        "1969-12-31T23:59:59.999",
+        "9999-12-31T23:59:39.000",
+        "9999-12-31T23:59:59.999",
+    ];
+    let bids = times.map(|time| format!(r#"{{"auction":1,"bidder":2,"price":3,"channel":"c","dateTime":"{time}"}}"#));
+    node.produce("bids", 0, &bids.each_ref().map(String::as_str)).await;
+    let grouped = "SELECT window_start, window_end, window_time, count(*) AS n FROM TABLE(TUMBLE(TABLE bids, \
+                   DESCRIPTOR(dateTime), INTERVAL '10' SECOND)) GROUP BY window_start, window_end, window_time";
+    let window = |start: &str, end: &str, time: &str, n: u32| {
+        format!(r#"{{"window_start":"{start}","window_end":"{end}","window_time":"{time}","n":{n}}}"#)
+    };
+    let mut expected = vec![
+        window("0001-01-01T00:00:00.000", "0001-01-01T00:00:10.000", "0001-01-01T00:00:09.999", 2),
+        window("1677-01-01T00:00:10.000", "1677-01-01T00:00:20.000", "1677-01-01T00:00:19.999", 1),
+        window("1969-12-31T23:59:50.000", "1970-01-01T00:00:00.000", "1969-12-31T23:59:59.999", 1),
+        window("9999-12-31T23:59:30.000", "9999-12-31T23:59:40.000", "9999-12-31T23:59:39.999", 1),
+    ];
+    node.run(&format!("CREATE MATERIALIZED STREAM far AS {grouped}")).await.unwrap();
+    let mut rows = node.values("far", expected.len()).await;
+    rows.sort();
+    assert_eq!(rows, expected);
+    // The last bid's window is open in the stream, and the SELECT gives it.
+    expected.push(window("9999-12-31T23:59:50.000", "+10000-01-01T00:00:00.000", "9999-12-31T23:59:59.999", 1));
+    let mut rows = node.run(grouped).await.unwrap();
+    rows.sort();
+    expected.sort();
+    assert_eq!(rows, expected);
+    // Also where nothing is aggregated.
+    let hops = "SELECT window_start, window_end FROM TABLE(HOP(TABLE bids, DESCRIPTOR(dateTime), INTERVAL '5' SECOND, \
+                INTERVAL '10' SECOND)) WHERE offset IN (0, 5)";
+    let expected = [
+        r#"{"window_start":"0000-12-31T23:59:55.000","window_end":"0001-01-01T00:00:05.000"}"#,
+        r#"{"window_start":"0001-01-01T00:00:00.000","window_end":"0001-01-01T00:00:10.000"}"#,
+        r#"{"window_start":"9999-12-31T23:59:50.000","window_end":"+10000-01-01T00:00:00.000"}"#,
+        r#"{"window_start":"9999-12-31T23:59:55.000","window_end":"+10000-01-01T00:00:05.000"}"#,
+    ];
+    assert_eq!(node.run(hops).await.unwrap(), expected);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_select_refuses_event_times_whose_windows_could_overflow() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = node_with_data(dir.path()).await;
+    node.topic("times", 1).await;
+    node.run("CREATE STREAM times (ts TIMESTAMP(3))").await.unwrap();
+    node.produce("times", 0, &[r#"{"ts":18446744073709551}"#, r#"{"ts":-18446744073709551}"#]).await;
+    let sql = "SELECT window_start, count(*) AS n FROM TABLE(TUMBLE(TABLE times, DESCRIPTOR(ts), INTERVAL '10' SECOND)) \
+               GROUP BY window_start, window_end";
+    assert_eq!(node.run(sql).await.unwrap().len(), 2);
+    node.produce("times", 0, &[r#"{"ts":18446744073709552}"#]).await;
+    let error = node.error(sql).await;
+    assert!(error.contains("the event time 18446744073709552 ms is out of range"), "{error}");
+    node.stop().await;
+}

@@ -63,3 +63,27 @@ fn a_topic_of_somebody_else_is_not_taken() {
     assert!(error.to_string().contains("not a stream's"), "{error}");
     node.stop();
 }
+
+#[test]
+fn what_the_disk_has_changed_makes_no_result() {
+    let dir = tempfile::tempdir().unwrap();
+    let node = open(dir.path(), |_| {});
+    node.create("events", 1);
+    node.produce("events", 0, &[event(1, "first", 1.0, 1_000), event(2, "second", 1.0, 1_000)]);
+    node.produce("events", 0, &[event(3, "third", 1.0, 1_000)]);
+    node.stop();
+    let path = dir.path().join("node/events-0/00000000000000000000.log");
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(6).position(|window| window == b"second").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+
+    let node = open(dir.path(), |_| {});
+    node.launch(1, "names", plan("names", 1, &[], "SELECT name FROM events"));
+    let status = node.wait_rows_in("names", 3);
+    assert_eq!(node.values("names"), [r#"{"name":"third"}"#]);
+    assert_eq!(status.rows_failed, 1); // The batch, as a whole.
+    let error = &node.values("names.errors")[0];
+    assert!(error.contains("CRC") && error.contains(r#""offset":0"#), "{error}");
+    node.stop();
+}

@@ -1,0 +1,3 @@
+//! The console over a socket, without a node behind it.
+
+mod connections;

@@ -1,0 +1,67 @@
+//! How many files and connections may the process have open?
+//!
+//! Each partition keeps its newest segment's file open, and each connection is one more. A node that had no descriptor left could
+//! not even be told so. The system's soft limit is meant for programs that use `select`; a server may have what the hard one allows.
+
+use millpond_metadata::Settings;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// For everything else: RocksDB, older segments, the console.
+const RESERVE: u64 = 1024;
+
+/// Raises the limit as far as that is allowed, and lowers the settings' bounds to what fits it then.
+pub(super) fn fit(settings: &mut Settings) {
+    let limit = raise();
+    let wanted = settings.partitions_max.saturating_add(settings.connections_max as u64).saturating_add(RESERVE);
+    if wanted <= limit {
+        return;
+    }
+    let (partitions, connections) = shares(limit);
+    settings.partitions_max = settings.partitions_max.min(partitions);
+    settings.connections_max = settings.connections_max.min(usize::try_from(connections).unwrap_or(usize::MAX));
+    tracing::warn!(
+        limit,
+        partitions_max = settings.partitions_max,
+        connections_max = settings.connections_max,
+        "the process may not have {wanted} files open, so there may be fewer partitions and connections than the settings \
+         allow; raise the limit with `ulimit -n`, or LimitNOFILE in systemd's unit"
+    );
+}
+
+/// Partitions and connections, at most, that share `limit`.
+fn shares(limit: u64) -> (u64, u64) {
+    ((limit / 2).max(1), (limit / 4).max(1))
+}
+
+/// What the soft limit is when it was raised to the hard one.
+fn raise() -> u64 {
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    if current != maximum && setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok() {
+        return maximum.unwrap_or(u64::MAX);
+    }
+    current.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_allowed_leaves_room_for_the_rest() {
+        for limit in [1, 256, 1024, 4096, 20_000] {
+            let (partitions, connections) = shares(limit);
+            assert!(partitions > 0 && connections > 0);
+            assert!(limit < 4 || partitions + connections <= limit - limit / 4, "{limit}");
+        }
+    }
+
+    #[test]
+    fn settings_that_fit_stay_as_they_are() {
+        let mut settings = Settings::default();
+        (settings.partitions_max, settings.connections_max) = (10, 10);
+        if raise() > 2 * RESERVE {
+            fit(&mut settings);
+            assert_eq!((settings.partitions_max, settings.connections_max), (10, 10));
+        }
+    }
+}
