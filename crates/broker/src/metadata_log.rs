@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::{Bytes, BytesMut};
 use millpond_log::{LogError, PartitionLog};
 use millpond_metadata::{Image, MetadataRecord, RecordError};
-use millpond_records::{BatchBuilder, BatchOptions, batches};
+use millpond_records::{BatchBuilder, BatchOptions, batches, verify_crc};
 use millpond_types::{LeaderEpoch, Offset, TimestampMs, TopicId};
 
 /// How much of the log is read at once when it is replayed, in bytes.
@@ -72,6 +72,10 @@ impl MetadataLog {
             for chunk in &fetched.chunks {
                 for batch in batches(chunk) {
                     let batch = batch.map_err(|e| ReplayError::Log(e.to_string()))?;
+                    let found = batch.header.base_offset;
+                    if found != next {
+                        return Err(ReplayError::Log(format!("a batch at offset {found} where {next} is next")));
+                    }
                     apply(&batch, &mut replayed)?;
                     next = batch.header.next_offset();
                 }
@@ -109,6 +113,9 @@ impl MetadataLog {
 }
 
 fn apply(batch: &millpond_records::BatchView<'_>, replayed: &mut Replayed) -> Result<(), ReplayError> {
+    // The log itself believes what was verified once. What the node is made of is looked at each time.
+    let damaged = |error| ReplayError::Log(format!("the batch at offset {}: {error}", batch.header.base_offset));
+    verify_crc(batch.bytes).map_err(damaged)?;
     let mut records = batch.records(BATCH_BYTES_MAX).map_err(|error| ReplayError::Log(error.to_string()))?;
     while let Some(record) = records.next() {
         let record = record.map_err(|error| ReplayError::Log(error.to_string()))?;

@@ -43,6 +43,15 @@ pub(crate) fn recover(
     let mut scanned = Vec::new();
     let mut log_end = files.logs.get(first_scanned).map_or(recovery.log_start_offset, |(base, _)| *base);
     let mut ended = false;
+    let is_empty = files.logs.iter().all(|(_, len)| *len == 0);
+    if recovery.refuse_damage && is_empty && recovery.recovery_point > recovery.log_start_offset {
+        let what = format!(
+            "it holds nothing, and had {} records on the disk; restore it from a backup",
+            recovery.recovery_point
+        );
+        return Err(LogError::Damaged { path: dir.to_owned(), what });
+    }
+    let newest = files.logs.last().map(|(base, _)| *base);
     for (base, len) in files.logs.iter().skip(first_scanned) {
         if !ended && *base != log_end {
             ended = true;
@@ -53,7 +62,8 @@ pub(crate) fn recover(
             recovered.truncated_bytes += len;
             continue;
         }
-        let scan = scan_segment(dir, *base, *len, recovery, interval_bytes, &mut epochs, &mut recovered)?;
+        let is_newest = newest == Some(*base);
+        let scan = scan_segment(dir, (*base, *len), is_newest, recovery, interval_bytes, &mut epochs, &mut recovered)?;
         log_end = scan.end;
         ended = scan.broken;
         scanned.push(scan);
@@ -136,8 +146,8 @@ struct Scan {
 
 fn scan_segment(
     dir: &Path,
-    base: Offset,
-    len: u64,
+    (base, len): (Offset, u64),
+    is_newest: bool,
     recovery: Recovery,
     interval_bytes: u32,
     epochs: &mut LeaderEpochs,
@@ -174,10 +184,10 @@ fn scan_segment(
     let Some((at, fault)) = broken else {
         return Ok(Scan { base, file, size: len, indexes, end, broken: false });
     };
-    if recovery.refuse_damage && whole_batch_follows(&file, at, len)? {
+    if recovery.refuse_damage && (end < recovery_point || !is_newest || whole_batch_follows(&file, at, len, end)?) {
         let what = format!(
-            "at position {at}: {fault}; but whole batches follow, so it is no write that a crash cut off. Restore the file from a \
-             backup, or, to go on without what follows, cut it at {at} bytes"
+            "at position {at}: {fault}; this was on the disk or whole batches follow, so it is no write that a crash cut off. \
+             Restore the file from a backup, or, to go on without what follows, cut it at {at} bytes"
         );
         return Err(LogError::Damaged { path, what });
     }
@@ -187,13 +197,14 @@ fn scan_segment(
     Ok(Scan { base, file, size: at, indexes, end, broken: true })
 }
 
-/// Whether there is a whole batch anywhere behind the bad one at position `at`.
-fn whole_batch_follows(file: &File, at: u64, len: u64) -> Result<bool, LogError> {
+/// Whether there is a whole batch anywhere behind the bad one at position `at`, where offset `end` was next.
+fn whole_batch_follows(file: &File, at: u64, len: u64, end: Offset) -> Result<bool, LogError> {
     let left = usize::try_from(len - at).unwrap_or(usize::MAX).min(DAMAGE_BYTES_MAX);
     let bytes = file.read_at(left, at)?;
     let is_whole = |from: usize| {
         let bytes = bytes.get(from..).unwrap_or_default();
-        BatchHeader::parse(bytes).is_ok_and(|header| bytes.len() >= header.size()) && verify_crc(bytes).is_ok()
+        BatchHeader::parse(bytes).is_ok_and(|header| header.base_offset > end && bytes.len() >= header.size())
+            && verify_crc(bytes).is_ok()
     };
     Ok((1..bytes.len()).any(is_whole))
 }

@@ -64,7 +64,7 @@ pub enum MetadataError {
     },
     /// The node holds as many partitions as it may.
     #[error(
-        "the node would hold {wanted} partitions, more than {max} (millpond.partitions.max, or half of the files it may have open)"
+        "the node would hold {wanted} partitions, more than {max} (millpond.partitions.max, or a sixth of the files it may have open)"
     )]
     TooManyPartitions {
         /// How many there would be.

@@ -173,6 +173,20 @@ async fn damage_in_the_middle_of_the_metadata_is_refused_and_nothing_is_thrown_a
         assert!(error.contains(&format!("at position {second}")) && error.contains("whole batches follow"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), damaged);
     }
+    // Nor is what was verified once believed for ever.
+    std::fs::write(&path, &sound).unwrap();
+    open(dir.path()).shutdown().await.unwrap();
+    let name = sound.windows(3).position(|window| window == b"\"b\"").unwrap() + 1;
+    let mut damaged = sound.clone();
+    damaged[name] = b'B';
+    for bytes in [&damaged[..], &[]] {
+        std::fs::write(&path, bytes).unwrap();
+        let error = Broker::open(BrokerOptions::new(dir.path())).unwrap_err().to_string();
+        assert!(error.contains("__millpond_metadata-0") && error.contains("damaged"), "{error}");
+        assert!(dir.path().join("b-0").exists());
+    }
+    std::fs::write(&path, &sound).unwrap();
+    std::fs::write(dir.path().join("recovery-point-offset-checkpoint"), "0\n0\n").unwrap();
     // The last batch may be one that a crash cut off.
     let last = millpond_records::batches(&sound).last().unwrap().unwrap().bytes.len();
     std::fs::write(&path, &sound[..sound.len() - last / 2]).unwrap();

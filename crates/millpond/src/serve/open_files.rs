@@ -1,18 +1,23 @@
 //! How many files and connections may the process have open?
 //!
-//! Each partition keeps its newest segment's file open, and each connection is one more. A node that had no descriptor left could
-//! not even be told so. The system's soft limit is meant for programs that use `select`; a server may have what the hard one allows.
+//! Each partition keeps its newest segment's file open, and a few older ones that were read; each connection is one more. A
+//! node that had no descriptor left could not even be told so. The system's soft limit is meant for programs that use
+//! `select`; a server may have what the hard one allows.
 
 use millpond_metadata::Settings;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// For everything else: RocksDB, older segments, the console.
+/// Files of one partition, at most: `millpond_log`'s `OPEN_SEGMENTS_MAX` and the newest.
+const FILES_A_PARTITION: u64 = 3;
+
+/// For everything else: RocksDB, the console.
 const RESERVE: u64 = 1024;
 
 /// Raises the limit as far as that is allowed, and lowers the settings' bounds to what fits it then.
 pub(super) fn fit(settings: &mut Settings) {
     let limit = raise();
-    let wanted = settings.partitions_max.saturating_add(settings.connections_max as u64).saturating_add(RESERVE);
+    let files = settings.partitions_max.saturating_mul(FILES_A_PARTITION);
+    let wanted = files.saturating_add(settings.connections_max as u64).saturating_add(RESERVE);
     if wanted <= limit {
         return;
     }
@@ -30,7 +35,7 @@ pub(super) fn fit(settings: &mut Settings) {
 
 /// Partitions and connections, at most, that share `limit`.
 fn shares(limit: u64) -> (u64, u64) {
-    ((limit / 2).max(1), (limit / 4).max(1))
+    ((limit / 2 / FILES_A_PARTITION).max(1), (limit / 4).max(1))
 }
 
 /// What the soft limit is when it was raised to the hard one.
@@ -51,7 +56,7 @@ mod tests {
         for limit in [1, 256, 1024, 4096, 20_000] {
             let (partitions, connections) = shares(limit);
             assert!(partitions > 0 && connections > 0);
-            assert!(limit < 4 || partitions + connections <= limit - limit / 4, "{limit}");
+            assert!(limit < 8 || FILES_A_PARTITION * partitions + connections <= limit - limit / 4, "{limit}");
         }
     }
 
@@ -59,7 +64,7 @@ mod tests {
     fn settings_that_fit_stay_as_they_are() {
         let mut settings = Settings::default();
         (settings.partitions_max, settings.connections_max) = (10, 10);
-        if raise() > 2 * RESERVE {
+        if raise() >= 2 * RESERVE {
             fit(&mut settings);
             assert_eq!((settings.partitions_max, settings.connections_max), (10, 10));
         }
