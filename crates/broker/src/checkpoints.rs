@@ -53,19 +53,21 @@ impl Checkpoint {
     }
 
     fn write(&self, collect: impl FnOnce() -> Offsets) -> Result<(), LogError> {
-        self.change(|_| collect())
+        self.change(|_| Some(collect()))
     }
 
-    /// Replaces what was written by what `change` makes of it.
-    fn change(&self, change: impl FnOnce(&Offsets) -> Offsets) -> Result<(), LogError> {
+    /// Replaces what was written by what `change` makes of it; none if it stays.
+    fn change(&self, change: impl FnOnce(&Offsets) -> Option<Offsets>) -> Result<(), LogError> {
         let mut written = self.written.lock();
         // Collected under the lock, so that of two writers the later one writes the later offsets.
-        let offsets = change(&written.offsets);
-        if !written.sure || written.offsets != offsets {
-            written.sure = false;
-            checkpoint::write(&self.path, &offsets)?;
-            *written = Written { offsets, sure: true };
+        let changed = change(&written.offsets).filter(|offsets| *offsets != written.offsets);
+        if changed.is_none() && written.sure {
+            return Ok(());
         }
+        let offsets = changed.unwrap_or_else(|| written.offsets.clone());
+        written.sure = false;
+        checkpoint::write(&self.path, &offsets)?;
+        *written = Written { offsets, sure: true };
         Ok(())
     }
 }
@@ -89,11 +91,15 @@ impl Checkpoints {
     /// before.
     pub(crate) fn forget(&self, partitions: &[TopicPartition]) -> Result<(), LogError> {
         let without = |written: &Offsets| {
+            // Mostly the names are new: of many partitions no copy is made then.
+            if !partitions.iter().any(|partition| written.contains_key(partition)) {
+                return None;
+            }
             let mut offsets = written.clone();
             for partition in partitions {
                 offsets.remove(partition);
             }
-            offsets
+            Some(offsets)
         };
         self.recovery_points.change(without)?;
         self.log_starts.change(without)
@@ -102,11 +108,10 @@ impl Checkpoints {
     /// A log was cut at `end`: nothing is known of what will come behind it.
     pub(crate) fn cut(&self, partition: &TopicPartition, end: Offset) -> Result<(), LogError> {
         let lowered = |written: &Offsets| {
+            written.get(partition).filter(|offset| **offset > end)?;
             let mut offsets = written.clone();
-            if let Some(offset) = offsets.get_mut(partition) {
-                *offset = end.min(*offset);
-            }
-            offsets
+            offsets.insert(partition.clone(), end);
+            Some(offsets)
         };
         self.recovery_points.change(lowered)?;
         self.log_starts.change(lowered)

@@ -66,7 +66,7 @@ pub use gate::{Admitted, BoxFuture, ClientContext, Gate, GatedBatch, OnAppended,
 pub use groups::OFFSETS_TOPIC;
 pub use internal_records::NewRecord;
 pub use metrics::BrokerMetrics;
-pub use millpond_log::{Appended, BatchPiece, FetchedBytes, FilePiece, FoundBatches};
+pub use millpond_log::{Appended, BatchPiece, FetchedBytes, FilePiece, FoundBatches, OPEN_SEGMENTS_MAX};
 pub use partition::Partition;
 pub use produce::{Acks, Begun, Gated, ProducePartition};
 pub use start::BrokerOptions;

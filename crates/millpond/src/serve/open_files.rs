@@ -4,18 +4,22 @@
 //! node that had no descriptor left could not even be told so. The system's soft limit is meant for programs that use
 //! `select`; a server may have what the hard one allows.
 
+use millpond_broker::OPEN_SEGMENTS_MAX;
 use millpond_metadata::Settings;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Files of one partition, at most: `millpond_log`'s `OPEN_SEGMENTS_MAX` and the newest.
-const FILES_A_PARTITION: u64 = 3;
+/// Files of one partition, at most: the newest segment's, and those of older ones.
+const FILES_A_PARTITION: u64 = 1 + OPEN_SEGMENTS_MAX as u64;
 
 /// For everything else: RocksDB, the console.
 const RESERVE: u64 = 1024;
 
 /// Raises the limit as far as that is allowed, and lowers the settings' bounds to what fits it then.
 pub(super) fn fit(settings: &mut Settings) {
-    let limit = raise();
+    fit_to(raise(), settings);
+}
+
+fn fit_to(limit: u64, settings: &mut Settings) {
     let files = settings.partitions_max.saturating_mul(FILES_A_PARTITION);
     let wanted = files.saturating_add(settings.connections_max as u64).saturating_add(RESERVE);
     if wanted <= limit {
@@ -61,12 +65,14 @@ mod tests {
     }
 
     #[test]
-    fn settings_that_fit_stay_as_they_are() {
+    fn settings_that_fit_stay_as_they_are_and_others_are_lowered() {
         let mut settings = Settings::default();
         (settings.partitions_max, settings.connections_max) = (10, 10);
-        if raise() >= 2 * RESERVE {
-            fit(&mut settings);
-            assert_eq!((settings.partitions_max, settings.connections_max), (10, 10));
-        }
+        let needed = 10 * FILES_A_PARTITION + 10 + RESERVE;
+        fit_to(needed, &mut settings);
+        assert_eq!((settings.partitions_max, settings.connections_max), (10, 10));
+        (settings.partitions_max, settings.connections_max) = (20_000, 10_000);
+        fit_to(4096, &mut settings);
+        assert_eq!((settings.partitions_max, settings.connections_max), (4096 / 2 / FILES_A_PARTITION, 1024));
     }
 }
