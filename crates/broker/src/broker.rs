@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 use crate::blocking::blocking;
 use crate::checkpoints::Checkpoints;
 use crate::configs::ConfigWish;
+use crate::driver::Driver;
 use crate::errors::{OpenError, TopicError, TrimError};
 use crate::gate::{Gate, Gates};
 use crate::groups::Groups;
@@ -25,7 +26,7 @@ use crate::metrics::{BrokerMetrics, Sizes};
 use crate::parallel;
 use crate::partition::Partition;
 use crate::producer_ids::ProducerIds;
-use crate::start::{BrokerOptions, Started, leave_clean_marker, start};
+use crate::start::{BrokerOptions, Started, Workers, leave_clean_marker, start};
 use crate::sync::Syncer;
 use crate::topics::{NewTopicRequest, Topics};
 
@@ -62,19 +63,34 @@ impl Broker {
     /// Opens the data folder and starts the node's threads. Reads and verifies as much as the last end makes necessary,
     /// so it may take time; it needs no runtime.
     pub fn open(options: BrokerOptions) -> Result<Arc<Broker>, OpenError> {
-        let Started { topics, checkpoints, syncer, lock } = start(options)?;
-        let broker = Broker {
+        let started = start(options, Workers::Threads)?;
+        let groups = Groups::start(started.topics.clone()).map_err(OpenError::Thread)?;
+        let maintenance = Maintenance::start(started.topics.clone(), started.checkpoints.clone());
+        Ok(Broker::assemble(started, groups, maintenance.map_err(OpenError::Thread)?))
+    }
+
+    /// The same without threads: what they do is done when the [`Driver`] is told to. For simulations, which want to choose
+    /// the order in which things happen. A thread that waits ([`Partition::durable_blocking`]) would wait in vain.
+    pub fn open_driven(options: BrokerOptions) -> Result<(Arc<Broker>, Driver), OpenError> {
+        let started = start(options, Workers::Driver)?;
+        let (groups, mut worker) = Groups::without_thread(started.topics.clone());
+        worker.load_all();
+        let driver = Driver::new(&started, worker);
+        Ok((Broker::assemble(started, groups, Maintenance::without_thread()), driver))
+    }
+
+    fn assemble(started: Started, groups: Groups, maintenance: Maintenance) -> Arc<Broker> {
+        Arc::new(Broker {
             gates: Gates::default(),
             producer_ids: ProducerIds::default(),
             stopping: AtomicBool::new(false),
-            groups: Arc::new(Groups::start(topics.clone()).map_err(OpenError::Thread)?),
-            maintenance: Maintenance::start(topics.clone(), checkpoints.clone()).map_err(OpenError::Thread)?,
-            topics,
-            checkpoints,
-            _syncer: syncer,
-            _lock: lock,
-        };
-        Ok(Arc::new(broker))
+            groups: Arc::new(groups),
+            maintenance,
+            topics: started.topics,
+            checkpoints: started.checkpoints,
+            _syncer: started.syncer,
+            _lock: started.lock,
+        })
     }
 
     /// Stops: no more is appended, everything is synced and closed, and the next start will have nothing to verify.
@@ -95,7 +111,7 @@ impl Broker {
         let partitions = self.topics.directory().partitions();
         partitions.iter().for_each(|partition| partition.stop());
         // Each is closed, even if another could not be.
-        let closed = parallel::try_all(partitions, parallel::THREADS, |partition| {
+        let closed = parallel::try_all(partitions, self.topics.threads(), |partition| {
             let failed = |source| OpenError::Log { path: partition.log().dir().to_owned(), source };
             Ok::<_, std::convert::Infallible>((partition.name(), partition.close().map_err(failed)))
         });
@@ -215,7 +231,10 @@ impl Broker {
                 groups.topic_deleted(topic);
             }
             // The topic is gone; its bytes follow in their own time. What is left when the node ends goes at the next start.
-            drop(tokio::task::spawn_blocking(move || remove_all(&folders)));
+            match topics.workers {
+                Workers::Threads => drop(tokio::task::spawn_blocking(move || remove_all(&folders))),
+                Workers::Driver => remove_all(&folders),
+            }
             Ok(())
         })
         .await

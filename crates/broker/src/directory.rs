@@ -63,13 +63,15 @@ impl Directory {
         Some(entry)
     }
 
-    /// All topics as they are now.
+    /// All topics as they are now, by name: what is done to all of them is done in the same order each time.
     pub(crate) fn topics(&self) -> Vec<Arc<Entry>> {
-        self.entries.read().by_name.values().cloned().collect()
+        let mut topics: Vec<Arc<Entry>> = self.entries.read().by_name.values().cloned().collect();
+        topics.sort_unstable_by(|one, other| one.topic.name().cmp(other.topic.name()));
+        topics
     }
 
-    /// All partitions as they are now.
+    /// All partitions as they are now, by topic and index.
     pub(crate) fn partitions(&self) -> Vec<Arc<Partition>> {
-        self.entries.read().by_name.values().flat_map(|entry| entry.partitions.iter().cloned()).collect()
+        self.topics().iter().flat_map(|entry| entry.partitions.iter().cloned()).collect()
     }
 }

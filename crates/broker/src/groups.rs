@@ -18,7 +18,7 @@ use millpond_coordinator::{
 };
 use millpond_records::{BatchBuilder, BatchOptions, batches};
 use millpond_types::{Offset, PartitionIndex, TopicName};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::clock::Clock;
@@ -98,6 +98,11 @@ impl Inbox {
         drop(left);
     }
 
+    /// Everything that has come.
+    fn take_now(&self) -> VecDeque<Message> {
+        self.hand_over(self.state.lock())
+    }
+
     /// Everything that has come, after waiting for something to come or for `timeout`; none when the thread shall end.
     fn take(&self, timeout: Option<Duration>) -> Option<VecDeque<Message>> {
         let mut state = self.state.lock();
@@ -110,11 +115,15 @@ impl Inbox {
         if state.stopping {
             return None;
         }
+        Some(self.hand_over(state))
+    }
+
+    fn hand_over(&self, mut state: MutexGuard<'_, Waiting>) -> VecDeque<Message> {
         let messages = std::mem::take(&mut state.messages);
         drop(state);
         let requests = messages.iter().filter(|message| matches!(message, Message::Request { .. })).count();
         self.room.add_permits(requests);
-        Some(messages)
+        messages
     }
 }
 
@@ -144,6 +153,14 @@ pub(crate) struct Groups {
 impl Groups {
     /// Starts the thread, which first reads what there is of groups and offsets.
     pub(crate) fn start(topics: Arc<Topics>) -> std::io::Result<Groups> {
+        let (mut groups, worker) = Groups::without_thread(topics);
+        let thread = std::thread::Builder::new().name("groups".to_owned()).spawn(move || worker.run())?;
+        *groups.thread.get_mut() = Some(thread);
+        Ok(groups)
+    }
+
+    /// The same without the thread: what that does, the caller has the worker do.
+    pub(crate) fn without_thread(topics: Arc<Topics>) -> (Groups, Worker) {
         let inbox = Arc::new(Inbox {
             state: Mutex::default(),
             changed: Condvar::new(),
@@ -156,8 +173,7 @@ impl Groups {
             inbox: inbox.clone(),
             topics,
         };
-        let thread = std::thread::Builder::new().name("groups".to_owned()).spawn(move || worker.run())?;
-        Ok(Groups { inbox, next_token: AtomicU64::new(1), thread: Mutex::new(Some(thread)) })
+        (Groups { inbox, next_token: AtomicU64::new(1), thread: Mutex::new(None) }, worker)
     }
 
     /// Asks the coordinator. Dropping the future takes a waiting request back.
@@ -198,7 +214,7 @@ impl Drop for Groups {
 }
 
 /// The thread's own.
-struct Worker {
+pub(crate) struct Worker {
     coordinator: Coordinator,
     topics: Arc<Topics>,
     clock: Clock,
@@ -207,8 +223,15 @@ struct Worker {
     replies: HashMap<Token, oneshot::Sender<GroupResponse>>,
 }
 
+impl std::fmt::Debug for Worker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Worker").field("waiting", &self.replies.len()).finish_non_exhaustive()
+    }
+}
+
 /// An outcome whose records are on their way to the disk.
-struct Pending {
+#[derive(Debug)]
+pub(crate) struct Pending {
     replies: Vec<(Token, GroupResponse)>,
     /// What must be durable, if the records could be appended at all.
     written: Result<Vec<(Arc<Partition>, Offset)>, String>,
@@ -223,16 +246,29 @@ impl Drop for Worker {
 
 impl Worker {
     fn run(mut self) {
+        self.load_all();
+        while let Some(messages) = self.inbox.take(self.time_to_deadline()) {
+            let outcomes = self.decide(messages);
+            let pending = self.remember(outcomes);
+            self.answer(pending);
+        }
+    }
+
+    /// Reads what there is of groups and offsets; before anything else.
+    pub(crate) fn load_all(&mut self) {
         if let Some(entry) = self.topics.directory().topic(OFFSETS_TOPIC) {
             for partition in &entry.partitions {
                 self.load(partition);
             }
         }
         self.coordinator.loaded(self.clock.now_ms());
-        while let Some(messages) = self.inbox.take(self.time_to_deadline()) {
-            let outcomes = self.decide(messages);
-            self.remember_and_answer(outcomes);
-        }
+    }
+
+    /// Decides about everything that has come. What this gives is to be answered when it is durable.
+    pub(crate) fn decide_now(&mut self) -> Vec<Pending> {
+        let messages = self.inbox.take_now();
+        let outcomes = self.decide(messages);
+        self.remember(outcomes)
     }
 
     fn time_to_deadline(&self) -> Option<Duration> {
@@ -265,12 +301,14 @@ impl Worker {
         outcomes
     }
 
-    /// Makes the records of all outcomes durable, then sends their replies, in order.
-    fn remember_and_answer(&mut self, outcomes: Vec<Outcome>) {
-        let pending: Vec<Pending> = outcomes
-            .into_iter()
-            .map(|outcome| Pending { written: self.append(outcome.records), replies: outcome.replies })
-            .collect();
+    /// Appends the records of all outcomes.
+    fn remember(&self, outcomes: Vec<Outcome>) -> Vec<Pending> {
+        let append = |outcome: Outcome| Pending { written: self.append(outcome.records), replies: outcome.replies };
+        outcomes.into_iter().map(append).collect()
+    }
+
+    /// Waits until the records of all outcomes are durable, and sends their replies, in order.
+    pub(crate) fn answer(&mut self, pending: Vec<Pending>) {
         for outcome in pending {
             let durable = outcome.written.and_then(|written| {
                 written.into_iter().try_for_each(|(partition, end)| {

@@ -50,6 +50,11 @@ impl Maintenance {
         Ok(Maintenance { stop, thread: Mutex::new(Some(thread)) })
     }
 
+    /// No thread: the caller does what is to be done.
+    pub(crate) fn without_thread() -> Maintenance {
+        Maintenance { stop: Arc::default(), thread: Mutex::new(None) }
+    }
+
     /// Ends the thread after what it is doing.
     pub(crate) fn stop(&self) {
         *self.stop.stopping.lock() = true;

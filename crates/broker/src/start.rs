@@ -68,8 +68,27 @@ pub(crate) struct Started {
     pub(crate) lock: FolderLock,
 }
 
+/// Who does what no caller waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Workers {
+    /// The node's threads.
+    Threads,
+    /// Whoever has the [`Driver`](crate::Driver). Then nothing is done on any other thread than the caller's.
+    Driver,
+}
+
+impl Workers {
+    /// On how many threads the same may be done to many partitions.
+    pub(crate) fn parallelism(self, wanted: usize) -> usize {
+        match self {
+            Workers::Threads => wanted.max(1),
+            Workers::Driver => 1,
+        }
+    }
+}
+
 /// Opens the data folder.
-pub(crate) fn start(options: BrokerOptions) -> Result<Started, OpenError> {
+pub(crate) fn start(options: BrokerOptions, workers: Workers) -> Result<Started, OpenError> {
     let data_dir = options.data_dir;
     millpond_disk::create_dir_all(&data_dir)
         .map_err(|source| OpenError::NotWritable { path: data_dir.clone(), source })?;
@@ -92,6 +111,7 @@ pub(crate) fn start(options: BrokerOptions) -> Result<Started, OpenError> {
         clock: options.clock,
         data_dir,
         settings,
+        workers,
     };
     let metadata_log = opening.metadata_log(properties.leader_epoch)?;
     let replayed = metadata_log.replay(&properties.cluster_id).map_err(|error| opening.explain(error))?;
@@ -101,7 +121,10 @@ pub(crate) fn start(options: BrokerOptions) -> Result<Started, OpenError> {
     let journal = opening.journal(&logs, properties.leader_epoch)?;
     opening.write_recovery_points(&logs, &metadata_log).map_err(failed_at(&opening.data_dir))?;
     let metrics = Arc::new(BrokerMetrics::default());
-    let syncer = Syncer::start(opening.settings.sync_threads, journal, metrics.clone()).map_err(OpenError::Thread)?;
+    let mut syncer = Syncer::new(journal, metrics.clone());
+    if workers == Workers::Threads {
+        syncer.start_threads(opening.settings.sync_threads).map_err(OpenError::Thread)?;
+    }
     let around = Surroundings {
         clock: opening.clock.clone(),
         queue: syncer.queue().clone(),
@@ -117,6 +140,7 @@ pub(crate) fn start(options: BrokerOptions) -> Result<Started, OpenError> {
         settings: opening.settings,
         node_id: options.node_id,
         tails: opening.tails,
+        workers,
         around,
         image: RwLock::new(Arc::new(replayed.image)),
         directory,
@@ -182,6 +206,7 @@ struct Opening {
     clean: bool,
     tails: Arc<TailBudget>,
     checkpoints: Arc<Checkpoints>,
+    workers: Workers,
 }
 
 impl Opening {
@@ -273,7 +298,7 @@ impl Opening {
             let (state, options) = self.topic(image, topic);
             work.extend((0..topic.partition_count).map(|index| (state.clone(), options.clone(), index)));
         }
-        parallel::try_all(work, self.settings.recovery_threads.max(1), |(topic, options, index)| {
+        parallel::try_all(work, self.workers.parallelism(self.settings.recovery_threads), |(topic, options, index)| {
             let partition = TopicPartition::new(topic.name().clone(), index);
             let dir = folders::partition(&self.data_dir, &partition);
             let log = match self.find(&dir)? {

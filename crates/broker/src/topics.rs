@@ -32,7 +32,7 @@ use crate::groups::OFFSETS_TOPIC;
 use crate::metadata_log::MetadataLog;
 use crate::parallel;
 use crate::partition::{Partition, Surroundings};
-use crate::start::holds_records;
+use crate::start::{Workers, holds_records};
 use crate::topic::Topic;
 
 /// Names that begin so are for internal topics alone.
@@ -92,6 +92,7 @@ pub(crate) struct Topics {
     pub(crate) settings: Arc<Settings>,
     pub(crate) node_id: NodeId,
     pub(crate) tails: Arc<TailBudget>,
+    pub(crate) workers: Workers,
     pub(crate) around: Surroundings,
     pub(crate) image: RwLock<Arc<Image>>,
     pub(crate) directory: Directory,
@@ -107,6 +108,11 @@ impl Topics {
 
     pub(crate) fn directory(&self) -> &Directory {
         &self.directory
+    }
+
+    /// On how many threads partitions are made, renamed or closed.
+    pub(crate) fn threads(&self) -> usize {
+        self.workers.parallelism(parallel::THREADS)
     }
 
     /// Bytes of batches that are kept in memory.
@@ -179,7 +185,7 @@ impl Topics {
         }
         // The topic is gone whatever happens to its folders. One that keeps its name is renamed at the next start: it
         // belongs to a topic known to be deleted.
-        let renamed = parallel::try_all(entry.partitions.iter().collect(), parallel::THREADS, |partition| {
+        let renamed = parallel::try_all(entry.partitions.iter().collect(), self.threads(), |partition| {
             let aside = folders::set_aside(&folders::partition(&self.data_dir, &partition.name()), DELETE_SUFFIX);
             let warn = |error| tracing::warn!(%error, "the folder of a deleted topic stays until the next start");
             Ok::<_, std::convert::Infallible>(aside.map_err(warn).ok())
@@ -287,7 +293,7 @@ impl Topics {
             let log = log.map_err(|error| error.to_string())?;
             Ok(Arc::new(Partition::new(state.clone(), index, log, self.around.clone())))
         };
-        let made = parallel::try_all((first..topic.partition_count).collect(), parallel::THREADS, make)
+        let made = parallel::try_all((first..topic.partition_count).collect(), self.threads(), make)
             .map_err(|reason| TopicError::Storage { reason })?;
         Ok(Entry { topic: state, partitions: existing.into_iter().chain(made).collect() })
     }

@@ -3,12 +3,10 @@
 //! A sync of such a write has no new length and no new blocks to make durable, only the bytes: most file systems commit a
 //! journal for the former.
 
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::Path;
-use std::{fs, io};
 
-use rustix::fs::OFlags;
-
+use crate::system::{Create, OpenMode};
 use crate::{DiskError, File};
 
 /// The unit of writing in bytes: a multiple of what disks and file systems ask for.
@@ -82,15 +80,13 @@ impl BlockFile {
 
 /// Opens past the page cache, or, on a file system that has no such thing, through it.
 fn open(path: &Path, create: bool) -> Result<File, DiskError> {
-    let direct = i32::try_from(OFlags::DIRECT.bits()).unwrap_or(0);
     let operation = if create { "create" } else { "open" };
-    let mut options = fs::OpenOptions::new();
-    options.read(true).write(true).create_new(create);
-    match File::with_options(path, operation, options.custom_flags(direct)) {
+    let new = if create { Create::New } else { Create::Never };
+    match File::with_mode(path, operation, OpenMode { direct: true, ..OpenMode::write(new) }) {
         Err(error) if error.source.kind() == io::ErrorKind::InvalidInput => {
             // Some systems make the file before they refuse the flag.
-            options.create_new(false).create(create).truncate(create);
-            File::with_options(path, operation, options.custom_flags(0))
+            let again = if create { Create::Empty } else { Create::Never };
+            File::with_mode(path, operation, OpenMode::write(again))
         }
         opened => opened,
     }

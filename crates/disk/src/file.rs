@@ -1,50 +1,43 @@
 //! An open file that is read and written at positions.
 
-use std::fs;
-use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
+use std::io::{self, ErrorKind, IoSlice};
+use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::buffer::spare_capacity;
-
 use crate::DiskError;
+use crate::system::{Create, Handle, OpenMode};
 
 /// An open file. All methods take `&self` and positions, so threads may share it.
 #[derive(Debug)]
 pub struct File {
-    inner: fs::File,
+    handle: Handle,
     path: PathBuf,
 }
 
 impl File {
     /// Makes a new file for reading and writing; it must not exist. Its name is durable after [`crate::sync_dir`].
     pub fn create_new(path: &Path) -> Result<File, DiskError> {
-        File::with_options(path, "create", fs::OpenOptions::new().read(true).write(true).create_new(true))
+        File::with_mode(path, "create", OpenMode::write(Create::New))
     }
 
     /// Opens a file for reading and writing, and makes it if it does not exist.
     pub fn open_or_create(path: &Path) -> Result<File, DiskError> {
-        File::with_options(path, "open", fs::OpenOptions::new().read(true).write(true).create(true).truncate(false))
+        File::with_mode(path, "open", OpenMode::write(Create::IfMissing))
     }
 
     /// Opens a file for reading and writing; it must exist.
     pub fn open(path: &Path) -> Result<File, DiskError> {
-        File::with_options(path, "open", fs::OpenOptions::new().read(true).write(true))
+        File::with_mode(path, "open", OpenMode::write(Create::Never))
     }
 
     /// Opens a file for reading; it must exist.
     pub fn open_read_only(path: &Path) -> Result<File, DiskError> {
-        File::with_options(path, "open", fs::OpenOptions::new().read(true))
+        File::with_mode(path, "open", OpenMode::READ)
     }
 
-    pub(crate) fn with_options(
-        path: &Path,
-        operation: &'static str,
-        options: &fs::OpenOptions,
-    ) -> Result<File, DiskError> {
-        let inner = options.open(path).map_err(|e| DiskError::new(operation, path, e))?;
-        Ok(File { inner, path: path.to_owned() })
+    pub(crate) fn with_mode(path: &Path, operation: &'static str, mode: OpenMode) -> Result<File, DiskError> {
+        let handle = Handle::open(path, mode).map_err(|e| DiskError::new(operation, path, e))?;
+        Ok(File { handle, path: path.to_owned() })
     }
 
     /// Where the file was when it was opened.
@@ -54,7 +47,7 @@ impl File {
 
     /// Its length in bytes.
     pub fn len(&self) -> Result<u64, DiskError> {
-        self.inner.metadata().map(|m| m.len()).map_err(|e| self.error("read the length of", e))
+        self.handle.len().map_err(|e| self.error("read the length of", e))
     }
 
     /// Whether it holds no bytes.
@@ -64,12 +57,21 @@ impl File {
 
     /// Cuts or extends (with zeros) the file to `len` bytes.
     pub fn set_len(&self, len: u64) -> Result<(), DiskError> {
-        self.inner.set_len(len).map_err(|e| self.error("set the length of", e))
+        self.handle.set_len(len).map_err(|e| self.error("set the length of", e))
     }
 
     /// Fills `buffer` from `position` on; a file that ends before is an error.
     pub fn read_exact_at(&self, buffer: &mut [u8], position: u64) -> Result<(), DiskError> {
-        self.inner.read_exact_at(buffer, position).map_err(|e| self.error("read", e))
+        let mut done = 0;
+        while let Some(rest) = buffer.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.handle.read(rest, position + done as u64) {
+                Ok(0) => return Err(self.error("read", ErrorKind::UnexpectedEof.into())),
+                Ok(read) => done += read,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(self.error("read", error)),
+            }
+        }
+        Ok(())
     }
 
     /// Reads up to `len` bytes from `position` on; fewer only at the file's end. The buffer is not zeroed first.
@@ -86,11 +88,14 @@ impl File {
         while bytes.len() - before < len {
             let done = bytes.len() - before;
             // The spare room may be larger than what was asked for, and then some more is read than asked.
-            match rustix::io::pread(&self.inner, spare_capacity(bytes), position + done as u64) {
+            match self.handle.read_into(bytes, position + done as u64) {
                 Ok(0) => break,
                 Ok(_) => {}
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(self.error("read", error.into())),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    bytes.truncate(before);
+                    return Err(self.error("read", error));
+                }
             }
         }
         bytes.truncate(before + len);
@@ -103,23 +108,16 @@ impl File {
     ///
     /// Errors are the socket's as often as the file's, and told as they come.
     pub fn send_at(&self, socket: BorrowedFd<'_>, len: usize, position: u64) -> io::Result<usize> {
-        #[cfg(target_os = "linux")]
-        {
-            let mut position = position;
-            Ok(rustix::fs::sendfile(socket, &self.inner, Some(&mut position), len)?)
-        }
-        #[cfg(not(target_os = "linux"))]
-        {
-            const BYTES_A_CALL_MAX: usize = 256 * 1024;
-            let mut bytes = vec![0; len.min(BYTES_A_CALL_MAX)];
-            let read = self.inner.read_at(&mut bytes, position)?;
-            Ok(rustix::io::write(socket, &bytes[..read])?)
-        }
+        self.handle.send(socket, len, position)
     }
 
     /// Writes all of `bytes` at `position`.
     pub fn write_all_at(&self, bytes: &[u8], position: u64) -> Result<(), DiskError> {
-        self.inner.write_all_at(bytes, position).map_err(|e| self.error("write", e))
+        let mut done = 0;
+        while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+            done += self.write_some(&[IoSlice::new(rest)], position + done as u64)?;
+        }
+        Ok(())
     }
 
     /// Writes all of `chunks`, one after the other, from `position` on, in as few calls as the system allows.
@@ -131,24 +129,28 @@ impl File {
         let mut rest = slices.as_mut_slice();
         while !rest.is_empty() {
             let now = rest.get(..rest.len().min(CHUNKS_A_CALL_MAX)).unwrap_or_default();
-            match rustix::io::pwritev(&self.inner, now, position) {
-                Ok(0) => return Err(self.error("write", io::ErrorKind::WriteZero.into())),
-                Ok(written) => {
-                    position += written as u64;
-                    IoSlice::advance_slices(&mut rest, written);
-                }
-                Err(rustix::io::Errno::INTR) => {}
-                Err(error) => return Err(self.error("write", error.into())),
-            }
+            let written = self.write_some(now, position)?;
+            position += written as u64;
+            IoSlice::advance_slices(&mut rest, written);
         }
         Ok(())
     }
 
+    /// Writes at least one byte; 0 if it was interrupted, and is to be tried again.
+    fn write_some(&self, chunks: &[IoSlice<'_>], position: u64) -> Result<usize, DiskError> {
+        match self.handle.write(chunks, position) {
+            Ok(0) => Err(self.error("write", ErrorKind::WriteZero.into())),
+            Ok(written) => Ok(written),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(0),
+            Err(error) => Err(self.error("write", error)),
+        }
+    }
+
     /// Reserves room for `len` bytes without changing the length, where the file system can.
     pub fn preallocate(&self, len: u64) -> Result<(), DiskError> {
-        match rustix::fs::fallocate(&self.inner, rustix::fs::FallocateFlags::KEEP_SIZE, 0, len) {
-            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => Ok(()),
-            Err(error) => Err(self.error("reserve room for", error.into())),
+        match self.handle.preallocate(len) {
+            Err(error) if error.kind() != ErrorKind::Unsupported => Err(self.error("reserve room for", error)),
+            _ => Ok(()),
         }
     }
 
@@ -158,24 +160,27 @@ impl File {
     /// Of the whole file, since pages that a range covers in part are left alone. What was written and not synced is not
     /// touched.
     pub fn forget_cached(&self) -> Result<(), DiskError> {
-        match rustix::fs::fadvise(&self.inner, 0, None, rustix::fs::Advice::DontNeed) {
-            Ok(()) | Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => Ok(()),
-            Err(error) => Err(self.error("forget the cached bytes of", error.into())),
+        match self.handle.forget_cached() {
+            Err(error) if !matches!(error.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => {
+                Err(self.error("forget the cached bytes of", error))
+            }
+            _ => Ok(()),
         }
     }
 
     /// Makes the bytes written so far durable, and of the metadata what is needed to read them (fdatasync).
     pub fn sync_data(&self) -> Result<(), DiskError> {
-        self.inner.sync_data().map_err(|e| self.error("sync", e))
+        self.handle.sync_data().map_err(|e| self.error("sync", e))
     }
 
     /// Makes bytes and all metadata durable (fsync).
     pub fn sync_all(&self) -> Result<(), DiskError> {
-        self.inner.sync_all().map_err(|e| self.error("sync", e))
+        self.handle.sync_all().map_err(|e| self.error("sync", e))
     }
 
-    pub(crate) fn descriptor(&self) -> BorrowedFd<'_> {
-        self.inner.as_fd()
+    /// Locks the file for this process without waiting; `false` if another holds it. Until the file is dropped.
+    pub(crate) fn try_lock(&self) -> Result<bool, DiskError> {
+        self.handle.try_lock().map_err(|e| self.error("lock", e))
     }
 
     fn error(&self, operation: &'static str, source: io::Error) -> DiskError {
@@ -185,6 +190,8 @@ impl File {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     #[test]

@@ -1,10 +1,9 @@
 //! Names in folders: make, list, rename, remove, and replace files as a whole.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
+use crate::system::{self, Attributes, Create, OpenMode};
 use crate::{DiskError, File};
 
 /// A file or folder in a folder.
@@ -25,51 +24,48 @@ pub fn create_dir_all(path: &Path) -> Result<(), DiskError> {
     let failed = |e| DiskError::new("create the folder", path, e);
     let mut missing: Vec<&Path> = Vec::new();
     let mut at = path;
-    while !at.as_os_str().is_empty() && !at.try_exists().map_err(failed)? {
+    while !at.as_os_str().is_empty() && find(at).map_err(failed)?.is_none() {
         missing.push(at);
         let Some(parent) = at.parent() else { break };
         at = parent;
     }
     for folder in missing.into_iter().rev() {
-        match fs::create_dir(folder) {
+        match system::create_dir(folder) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
             _ => sync_dir(parent_of(folder))?,
         }
     }
-    if path.is_dir() { Ok(()) } else { Err(failed(io::ErrorKind::NotADirectory.into())) }
+    match find(path).map_err(failed)? {
+        Some(Attributes { is_dir: true, .. }) => Ok(()),
+        _ if path.as_os_str().is_empty() => Ok(()),
+        _ => Err(failed(io::ErrorKind::NotADirectory.into())),
+    }
+}
+
+/// What a name stands for; none if there is no such name.
+fn find(path: &Path) -> io::Result<Option<Attributes>> {
+    match system::attributes(path) {
+        Ok(attributes) => Ok(Some(attributes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// What is in a folder, sorted by name.
 pub fn list(path: &Path) -> Result<Vec<FolderEntry>, DiskError> {
-    let failed = |e| DiskError::new("list the folder", path, e);
-    let mut entries = Vec::new();
-    for entry in fs::read_dir(path).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let metadata = match entry.metadata() {
-            // Removed since it was listed.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            other => other.map_err(failed)?,
-        };
-        let modified = metadata.modified().map_err(failed)?.duration_since(UNIX_EPOCH).unwrap_or_default();
-        entries.push(FolderEntry {
-            name: entry.file_name().to_string_lossy().into_owned(),
-            is_dir: metadata.is_dir(),
-            len: metadata.len(),
-            modified_ms: i64::try_from(modified.as_millis()).unwrap_or(i64::MAX),
-        });
-    }
+    let mut entries = system::list(path).map_err(|e| DiskError::new("list the folder", path, e))?;
     entries.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(entries)
 }
 
 /// Whether there is a file or folder of this name.
 pub fn exists(path: &Path) -> Result<bool, DiskError> {
-    path.try_exists().map_err(|e| DiskError::new("look for", path, e))
+    find(path).map(|found| found.is_some()).map_err(|e| DiskError::new("look for", path, e))
 }
 
 /// Renames a file or folder, over an existing file of the new name, and syncs both folders.
 pub fn rename(from: &Path, to: &Path) -> Result<(), DiskError> {
-    fs::rename(from, to).map_err(|e| DiskError::new("rename", from, e))?;
+    system::rename(from, to).map_err(|e| DiskError::new("rename", from, e))?;
     sync_dir(parent_of(to))?;
     if parent_of(from) != parent_of(to) {
         sync_dir(parent_of(from))?;
@@ -79,12 +75,12 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), DiskError> {
 
 /// Renames a file within its folder, over an existing one of the new name. Durable after [`sync_dir`].
 pub fn rename_file(from: &Path, to: &Path) -> Result<(), DiskError> {
-    fs::rename(from, to).map_err(|e| DiskError::new("rename", from, e))
+    system::rename(from, to).map_err(|e| DiskError::new("rename", from, e))
 }
 
 /// Removes a file; one that does not exist is fine. Durable after [`sync_dir`].
 pub fn remove_file(path: &Path) -> Result<(), DiskError> {
-    match fs::remove_file(path) {
+    match system::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(DiskError::new("remove", path, error)),
         _ => Ok(()),
     }
@@ -92,7 +88,7 @@ pub fn remove_file(path: &Path) -> Result<(), DiskError> {
 
 /// Removes a folder with all that is in it, and syncs its parent; one that does not exist is fine.
 pub fn remove_dir_all(path: &Path) -> Result<(), DiskError> {
-    match fs::remove_dir_all(path) {
+    match system::remove_dir_all(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         Err(error) => Err(DiskError::new("remove the folder", path, error)),
         Ok(()) => sync_dir(parent_of(path)),
@@ -101,22 +97,22 @@ pub fn remove_dir_all(path: &Path) -> Result<(), DiskError> {
 
 /// Makes the names in a folder durable.
 pub fn sync_dir(path: &Path) -> Result<(), DiskError> {
-    let folder = fs::File::open(path).map_err(|e| DiskError::new("open the folder", path, e))?;
-    folder.sync_all().map_err(|e| DiskError::new("sync the folder", path, e))
+    system::sync_dir(path).map_err(|e| DiskError::new("sync the folder", path, e))
 }
 
 /// The bytes of a small file; `None` if it does not exist.
 pub fn read_file(path: &Path) -> Result<Option<Vec<u8>>, DiskError> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(DiskError::new("read", path, error)),
-    }
+    let file = match File::with_mode(path, "read", OpenMode::READ) {
+        Err(error) if error.is_not_found() => return Ok(None),
+        opened => opened?,
+    };
+    let len = usize::try_from(file.len()?).unwrap_or(usize::MAX);
+    Ok(Some(file.read_at(len, 0)?))
 }
 
 /// Writes a file whose loss is no loss, since it is checked and rebuilt when read: nothing is synced.
 pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-    fs::write(path, bytes).map_err(|e| DiskError::new("write", path, e))
+    File::with_mode(path, "write", OpenMode::write(Create::Empty))?.write_all_at(bytes, 0)
 }
 
 /// Replaces the bytes of a file so that a crash leaves the old or the new ones, and returns when they are durable:
@@ -135,16 +131,13 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
 
 /// When a file was last written, ms since 1970.
 pub fn modified_ms(path: &Path) -> Result<i64, DiskError> {
-    let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
-    let modified = modified.map_err(|e| DiskError::new("read the age of", path, e))?;
-    let since = modified.duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    let attributes = system::attributes(path).map_err(|e| DiskError::new("read the age of", path, e))?;
+    Ok(attributes.modified_ms)
 }
 
 /// Bytes that are free for us on the file system that holds `path`.
 pub fn free_bytes(path: &Path) -> Result<u64, DiskError> {
-    let status = rustix::fs::statvfs(path).map_err(|e| DiskError::new("read the free space of", path, e))?;
-    Ok(status.f_bavail.saturating_mul(status.f_frsize))
+    system::free_bytes(path).map_err(|e| DiskError::new("read the free space of", path, e))
 }
 
 /// The folder that holds `path`; a bare name lies in the current one.

@@ -1,10 +1,10 @@
 //! How do bytes become durable?
 //!
 //! Owns files, folders, sync, rename, locks and the space that is left: the only crate that touches `std::fs`
-//! for data. It knows nothing of what the bytes mean. Everything is the real disk; every error names the
-//! operation and the path.
+//! for data. It knows nothing of what the bytes mean. Every error names the operation and the path.
 //!
-//! Start with [`File`], then [`replace_file`], which is how small files change as a whole.
+//! Start with [`File`], then [`replace_file`], which is how small files change as a whole. All of it goes through the few calls
+//! of `system.rs`: those of the machine, or of a [`SimulatedDisk`], which forgets what was not synced.
 //!
 //! # Invariants
 //!
@@ -21,6 +21,8 @@ mod error;
 mod file;
 mod folder;
 mod lock;
+mod simulated;
+mod system;
 
 pub use block_file::{BLOCK_BYTES, BlockBuffer, BlockFile};
 pub use error::DiskError;
@@ -30,3 +32,4 @@ pub use folder::{
     rename_file, replace_file, sync_dir, write_file,
 };
 pub use lock::FolderLock;
+pub use simulated::{Crash, Faults, Operation, Permit, Random, SIMULATED_ROOT, SimulatedDisk};

@@ -3,8 +3,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, flock};
-
 use crate::{DiskError, File};
 
 /// The name of the file that is locked, as Kafka calls it.
@@ -23,16 +21,12 @@ impl FolderLock {
     pub fn take(dir: &Path) -> Result<FolderLock, DiskError> {
         let path = dir.join(LOCK_NAME);
         let file = File::open_or_create(&path)?;
-        match flock(file.descriptor(), FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::AGAIN) => {
-                let pid = file.read_at(32, 0).unwrap_or_default();
-                let pid = String::from_utf8_lossy(&pid).trim().to_owned();
-                let who = if pid.is_empty() { "another process".to_owned() } else { format!("process {pid}") };
-                let source = io::Error::new(io::ErrorKind::ResourceBusy, format!("the folder is in use by {who}"));
-                return Err(DiskError::new("lock", &path, source));
-            }
-            Err(error) => return Err(DiskError::new("lock", &path, error)),
+        if !file.try_lock()? {
+            let pid = file.read_at(32, 0).unwrap_or_default();
+            let pid = String::from_utf8_lossy(&pid).trim().to_owned();
+            let who = if pid.is_empty() { "another process".to_owned() } else { format!("process {pid}") };
+            let source = io::Error::new(io::ErrorKind::ResourceBusy, format!("the folder is in use by {who}"));
+            return Err(DiskError::new("lock", &path, source));
         }
         file.set_len(0)?;
         file.write_all_at(format!("{}\n", std::process::id()).as_bytes(), 0)?;

@@ -15,19 +15,24 @@ const PAUSE: Duration = Duration::from_millis(1);
 
 pub(super) fn work(journal: &SharedJournal) {
     while let Some(duty) = journal.next_duty() {
-        match duty {
-            Duty::MakeFile(number) => {
-                let (dir, options) = journal.place();
-                journal.made(Journal::make_file(&dir, options, number, || std::thread::sleep(PAUSE)));
-            }
-            Duty::SyncEarly(member) => drop(member.sync_behind_journal()),
-            Duty::Sync(lap, members) => {
-                // Every one, also after one that failed. A lap whose logs are not all synced is never released: what
-                // the failed one has lost may stand there.
-                let failed = members.iter().filter(|member| !member.sync_behind_journal()).count();
-                if let Some(lap) = lap.filter(|_| failed == 0) {
-                    journal.release(lap);
-                }
+        fulfil(journal, duty, || std::thread::sleep(PAUSE));
+    }
+}
+
+/// Does what is to be done; `pause` is called between two pieces of a new file.
+pub(super) fn fulfil(journal: &SharedJournal, duty: Duty, pause: impl FnMut()) {
+    match duty {
+        Duty::MakeFile(number) => {
+            let (dir, options) = journal.place();
+            journal.made(Journal::make_file(&dir, options, number, pause));
+        }
+        Duty::SyncEarly(member) => drop(member.sync_behind_journal()),
+        Duty::Sync(lap, members) => {
+            // Every one, also after one that failed. A lap whose logs are not all synced is never released: what
+            // the failed one has lost may stand there.
+            let failed = members.iter().filter(|member| !member.sync_behind_journal()).count();
+            if let Some(lap) = lap.filter(|_| failed == 0) {
+                journal.release(lap);
             }
         }
     }

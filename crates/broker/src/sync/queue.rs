@@ -100,6 +100,16 @@ impl SyncQueue {
         }
     }
 
+    /// The next dirty partition; none if there is none right now.
+    pub(super) fn next_now(&self) -> Option<Arc<Partition>> {
+        self.state.lock().partitions.pop_front()
+    }
+
+    /// Whether there is no dirty partition right now.
+    pub(super) fn is_empty(&self) -> bool {
+        self.state.lock().partitions.is_empty()
+    }
+
     /// Waits until there is a dirty partition. Says whether to go on.
     pub(super) fn wait(&self) -> bool {
         let mut dirty = self.state.lock();
@@ -140,9 +150,14 @@ impl SyncQueue {
 /// Syncs the logs of the partitions in `direct`, one after the other. Those that were appended to meanwhile go to `front`.
 pub(super) fn work(direct: &SyncQueue, front: &SyncQueue) {
     while let Some(partition) = direct.next() {
-        partition.sync_round();
-        front.finished(&partition);
+        sync(&partition, front);
     }
+}
+
+/// Syncs one log. If it was appended to meanwhile, it goes to `front`.
+pub(super) fn sync(partition: &Arc<Partition>, front: &SyncQueue) {
+    partition.sync_round();
+    front.finished(partition);
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ const PARTITIONS_A_ROUND_MAX: usize = 8192;
 const ROUND_BYTES_MAX: usize = 4 << 20;
 
 /// What the thread works with.
+#[derive(Debug)]
 pub(super) struct Rounds {
     front: Arc<SyncQueue>,
     direct: Arc<SyncQueue>,
@@ -44,7 +45,7 @@ impl Rounds {
     }
 
     /// One round. Says how many appends it has served, and their bytes.
-    fn round(&self) -> (usize, usize) {
+    pub(super) fn round(&self) -> (usize, usize) {
         let partitions = self.front.take(PARTITIONS_A_ROUND_MAX);
         // Until the round is over, no log is cut: what the journal says of it must be true.
         let mut uncut = Vec::with_capacity(partitions.len());

@@ -181,6 +181,11 @@ impl SharedJournal {
         }
     }
 
+    /// The next duty; none if there is none right now.
+    pub(super) fn next_duty_now(&self) -> Option<Duty> {
+        self.duties.lock().waiting.pop_front()
+    }
+
     pub(super) fn stop(&self) {
         let left = {
             let mut duties = self.duties.lock();
