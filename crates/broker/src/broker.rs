@@ -365,6 +365,7 @@ impl Broker {
             let to = if to == -1 { partition.visible_end() } else { to };
             let log_start = partition.advance_log_start(to)?;
             checkpoints.write_log_starts(&topics)?;
+            partition.delete_gone()?;
             Ok(log_start)
         })
         .await
@@ -373,9 +374,9 @@ impl Broker {
     /// Deletes now what is too old or too much, instead of at the next `log.retention.check.interval.ms`. Says how many
     /// segments it deleted.
     pub async fn enforce_retention(&self) -> u64 {
-        let topics = self.topics.clone();
+        let (topics, checkpoints) = (self.topics.clone(), self.checkpoints.clone());
         blocking(move || {
-            let deleted = maintenance::enforce_retention(&topics);
+            let deleted = maintenance::enforce_retention(&topics, &checkpoints);
             maintenance::purge_deleted(&topics);
             deleted
         })

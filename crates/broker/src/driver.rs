@@ -64,7 +64,7 @@ impl Driver {
 
     /// Retention. Says how many segments it deleted.
     pub fn retention(&self) -> u64 {
-        maintenance::enforce_retention(&self.topics)
+        maintenance::enforce_retention(&self.topics, &self.checkpoints)
     }
 
     /// Removes the files of deleted segments whose delay is over.

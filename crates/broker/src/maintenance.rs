@@ -84,7 +84,7 @@ fn work(topics: &Topics, checkpoints: &Checkpoints, stop: &Stop) {
     while stop.sleep(retention.min(checkpoint)) {
         let now = Instant::now();
         if now >= retention {
-            enforce_retention(topics);
+            enforce_retention(topics, checkpoints);
             retention = now + retention_interval;
         }
         if now >= checkpoint {
@@ -98,15 +98,26 @@ fn work(topics: &Topics, checkpoints: &Checkpoints, stop: &Stop) {
 }
 
 /// Rolls segments that are old enough and deletes those that are too old or too many. Says how many it deleted.
-pub(crate) fn enforce_retention(topics: &Topics) -> u64 {
+pub(crate) fn enforce_retention(topics: &Topics, checkpoints: &Checkpoints) -> u64 {
     let mut deleted = 0;
-    for partition in topics.directory().partitions() {
+    let partitions = topics.directory().partitions();
+    for partition in &partitions {
         match partition.enforce_retention() {
             Ok(segments) => deleted += segments,
             Err(error) => tracing::warn!(partition = %partition.name(), %error, "retention failed"),
         }
     }
     topics.around.metrics.segments_deleted.inc_by(deleted);
+    // What of the files that go is still there after a power cut means nothing if it is known where the logs start.
+    if let Err(error) = checkpoints.write_log_starts(topics) {
+        tracing::warn!(%error, "where logs start could not be written down; files of deleted segments stay");
+        return deleted;
+    }
+    for partition in &partitions {
+        if let Err(error) = partition.delete_gone() {
+            tracing::warn!(partition = %partition.name(), %error, "files of deleted segments stay until the next start");
+        }
+    }
     deleted
 }
 

@@ -19,7 +19,8 @@ pub struct FolderEntry {
     pub modified_ms: i64,
 }
 
-/// Makes a folder and its parents, and syncs every folder in which one was made.
+/// Makes a folder and its parents, and syncs every folder in which one was made. If it is there, its parent is synced all the
+/// same: who made it may have been killed before, and it would go with the next power cut.
 pub fn create_dir_all(path: &Path) -> Result<(), DiskError> {
     let failed = |e| DiskError::new("create the folder", path, e);
     let mut missing: Vec<&Path> = Vec::new();
@@ -28,6 +29,13 @@ pub fn create_dir_all(path: &Path) -> Result<(), DiskError> {
         missing.push(at);
         let Some(parent) = at.parent() else { break };
         at = parent;
+    }
+    if missing.is_empty() {
+        match system::sync_dir(parent_of(path)) {
+            // Somebody else's folder, which we may pass through and not open.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            synced => synced.map_err(|e| DiskError::new("sync the folder", parent_of(path), e))?,
+        }
     }
     for folder in missing.into_iter().rev() {
         match system::create_dir(folder) {

@@ -33,6 +33,8 @@ pub struct PartitionLog {
     pub(crate) tail: Arc<Tail>,
     pub(crate) open_files: OpenFiles,
     pub(crate) epochs: RwLock<LeaderEpochs>,
+    /// Segments that were taken out, whose files have their names still.
+    pub(crate) gone: Mutex<Vec<Arc<Segment>>>,
     pub(crate) deleted: Mutex<Vec<DeletedFiles>>,
     pub(crate) log_start: AtomicI64,
     pub(crate) log_end: AtomicI64,
@@ -153,6 +155,7 @@ impl PartitionLog {
             tail: Tail::new(budget),
             open_files: OpenFiles::default(),
             epochs: RwLock::new(parts.epochs),
+            gone: Mutex::default(),
             deleted: Mutex::default(),
             log_start: AtomicI64::new(parts.log_start),
             log_end: AtomicI64::new(parts.log_end),

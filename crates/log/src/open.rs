@@ -58,7 +58,8 @@ impl PartitionLog {
         now_ms: TimestampMs,
     ) -> Result<(PartitionLog, Recovered), LogError> {
         let topic_id = partition_metadata::read_topic_id(dir)?;
-        let files = sort_out(dir, millpond_disk::list(dir)?)?;
+        let mut files = sort_out(dir, millpond_disk::list(dir)?)?;
+        forget_below_start(dir, &mut files, recovery.log_start_offset)?;
         let (mut parts, recovered) = match open_clean(dir, &files, &options, recovery, now_ms)? {
             Ok(parts) => (parts, Recovered::default()),
             Err(reason) => recovery::recover(dir, &files, &options, recovery, now_ms, reason)?,
@@ -104,6 +105,21 @@ fn sort_out(dir: &Path, entries: Vec<FolderEntry>) -> Result<Files, LogError> {
     }
     files.snapshots.retain(|offset| !between.contains(offset));
     Ok(files)
+}
+
+/// Removes the segments that lie below the log's start as a whole. They were to be deleted when the node ended; some of them may
+/// be missing already.
+fn forget_below_start(dir: &Path, files: &mut Files, log_start: Offset) -> Result<(), LogError> {
+    let below = files.logs.iter().skip(1).take_while(|(base, _)| *base <= log_start).count();
+    for (base, _) in files.logs.drain(..below) {
+        for kind in [names::LOG, names::INDEX, names::TIME_INDEX, names::TXN_INDEX] {
+            millpond_disk::remove_file(&names::path(dir, base, kind))?;
+        }
+    }
+    if below > 0 {
+        millpond_disk::sync_dir(dir)?;
+    }
+    Ok(())
 }
 
 /// Opens a log without reading a segment; the inner error says why that is not possible.

@@ -19,9 +19,11 @@ pub(crate) struct DeletedFiles {
 }
 
 impl PartitionLog {
-    /// Deletes the oldest segments that are too old, too many bytes, or below the log's start; but none that holds
-    /// anything at or after `floor` (`i64::MAX`: no such bound) or that was not synced. Returns how many it deleted; the
-    /// log's start may have moved, and the caller checkpoints it.
+    /// Takes the oldest segments out that are too old, too many bytes, or below the log's start; but none that holds
+    /// anything at or after `floor` (`i64::MAX`: no such bound) or that was not synced. Returns how many.
+    ///
+    /// Their files stay until [`PartitionLog::delete_gone`], which the caller calls when it has checkpointed the log's start:
+    /// a power cut can leave any of the files that were to go, and then the start alone tells which.
     pub fn enforce_retention(&self, now_ms: TimestampMs, floor: Offset) -> Result<u64, LogError> {
         let options = self.options();
         self.check_poison()?;
@@ -53,10 +55,9 @@ impl PartitionLog {
             surplus_bytes = surplus_bytes.saturating_sub(oldest.size());
             gone += 1;
         }
-        let gone = self.take_oldest(gone)?;
+        self.take_oldest(gone)?;
         drop(round);
-        self.delete_files(&gone)?;
-        Ok(gone.len() as u64)
+        Ok(gone as u64)
     }
 
     /// Begins a new segment behind the active one, if that has not grown beyond `floor` since it was looked at.
@@ -71,8 +72,9 @@ impl PartitionLog {
         Ok(true)
     }
 
-    /// Moves the log's start up to `to` (Kafka's DeleteRecords) and deletes the segments that lie below it as a whole.
-    /// A `to` below the start changes nothing. Returns the start; the caller checkpoints it.
+    /// Moves the log's start up to `to` (Kafka's DeleteRecords) and takes the segments out that lie below it as a whole.
+    /// A `to` below the start changes nothing. Returns the start; the caller checkpoints it, and then calls
+    /// [`PartitionLog::delete_gone`].
     pub fn advance_log_start(&self, to: Offset) -> Result<Offset, LogError> {
         let (log_start, log_end) = (self.log_start_offset(), self.log_end_offset());
         if to > log_end {
@@ -89,10 +91,9 @@ impl PartitionLog {
             let segments = self.segments.read();
             segments.iter().skip(1).take_while(|next| next.base_offset() <= to).count()
         };
-        let gone = self.take_oldest(below)?;
+        self.take_oldest(below)?;
         self.forget_epochs_before_start();
         drop(round);
-        self.delete_files(&gone)?;
         Ok(self.log_start_offset())
     }
 
@@ -103,9 +104,9 @@ impl PartitionLog {
     }
 
     /// Takes the oldest `count` segments out of the log. The caller holds the round's lock.
-    fn take_oldest(&self, count: usize) -> Result<Vec<Arc<Segment>>, LogError> {
+    fn take_oldest(&self, count: usize) -> Result<(), LogError> {
         if count == 0 {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let gone: Vec<Arc<Segment>> = {
             let mut segments = self.segments.write();
@@ -123,17 +124,19 @@ impl PartitionLog {
         if let Some(Unsynced { snapshot: (offset, bytes), .. }) = unsynced.last() {
             snapshot::write(&self.dir, *offset, bytes)?;
         }
-        Ok(gone)
+        self.gone.lock().extend(gone);
+        Ok(())
     }
 
-    /// Renames the files of segments that were taken out, so that the next clean-up removes them.
-    fn delete_files(&self, gone: &[Arc<Segment>]) -> Result<(), LogError> {
+    /// Renames the files of segments that were taken out, so that a later clean-up removes them. The log's start must be
+    /// durable.
+    pub fn delete_gone(&self) -> Result<(), LogError> {
+        let gone = std::mem::take(&mut *self.gone.lock());
         if gone.is_empty() {
             return Ok(());
         }
         let mut paths = Vec::new();
-        // Oldest first, and of each segment the log first: a crash in between leaves a log without a hole.
-        for segment in gone {
+        for segment in &gone {
             for kind in [names::LOG, names::INDEX, names::TIME_INDEX, names::TXN_INDEX, names::SNAPSHOT] {
                 let path = segment.path(kind);
                 let mut deleted = path.clone().into_os_string();

@@ -10,7 +10,8 @@ use crate::durability::Ended;
 use crate::errors::TrimError;
 
 impl Partition {
-    /// The records below `to` are not served any more; whole segments of them go. The caller writes the new start down.
+    /// The records below `to` are not served any more; whole segments of them go. The caller writes the new start down, and
+    /// then has their files deleted.
     pub(crate) fn advance_log_start(&self, to: Offset) -> Result<Offset, TrimError> {
         let _life = self.open().ok_or(TrimError::Closed)?;
         let (log_start, visible_end) = (self.log_start(), self.visible_end());
@@ -23,6 +24,14 @@ impl Partition {
         let log_start = self.log.advance_log_start(to)?;
         self.visibility.started_at(log_start);
         Ok(log_start)
+    }
+
+    /// The log's start is written down: the files of what lies below it go.
+    pub(crate) fn delete_gone(&self) -> Result<(), LogError> {
+        match self.open() {
+            Some(_life) => self.log.delete_gone(),
+            None => Ok(()),
+        }
     }
 
     /// The topic is gone: whoever waits is woken, and everything answers so from now on.

@@ -15,7 +15,7 @@ mod contents;
 mod names;
 mod random;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::path::{Component, Path, PathBuf};
@@ -128,6 +128,7 @@ struct State {
     /// So many calls are left until the disk goes off.
     calls_left: Option<u64>,
     calls: u64,
+    failed_syncs: u64,
     trace: u64,
     now_ms: i64,
     capacity_bytes: Option<u64>,
@@ -179,6 +180,7 @@ impl SimulatedDisk {
                 off: false,
                 calls_left: None,
                 calls: 0,
+                failed_syncs: 0,
                 trace: 0,
                 now_ms: 0,
                 capacity_bytes: None,
@@ -235,6 +237,11 @@ impl SimulatedDisk {
         self.state.lock().off
     }
 
+    /// How many syncs have failed since the last restart. What they lost is gone, though it may be cached.
+    pub fn failed_syncs(&self) -> u64 {
+        self.state.lock().failed_syncs
+    }
+
     /// How many calls there were, and a number that two runs have in common if they made the same calls.
     pub fn trace(&self) -> (u64, u64) {
         let state = self.state.lock();
@@ -247,6 +254,7 @@ impl SimulatedDisk {
         let state = &mut *guard;
         state.generation += 1;
         state.off = false;
+        state.failed_syncs = 0;
         state.calls_left = None;
         state.locks.clear();
         for node in &mut state.nodes {
@@ -282,10 +290,9 @@ impl SimulatedDisk {
             state.calls_left = Some(left - 1);
         }
         state.calls += 1;
-        let name = path.strip_prefix(&self.root).unwrap_or(path).as_os_str().as_encoded_bytes();
-        let words =
-            name.iter().fold(operation as u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
-        state.trace = Random::new(state.trace ^ words).next_u64();
+        // Names may hold ids that are new each time; their length is not.
+        let name_len = path.as_os_str().len() - self.root.as_os_str().len().min(path.as_os_str().len());
+        state.trace = Random::new(state.trace ^ ((operation as u64) << 32 | name_len as u64)).next_u64();
         Ok(permit)
     }
 
@@ -486,6 +493,7 @@ impl State {
         Ok((parent, name))
     }
 
+    /// Bytes of all files, those among them that were deleted and whose folder was not synced yet.
     fn used_bytes(&self) -> u64 {
         let len = |node: &Node| match &node.kind {
             Kind::File(contents) => contents.live.len() as u64,
@@ -501,22 +509,21 @@ impl State {
         if free == 0 { Err(errno(rustix::io::Errno::NOSPC)) } else { Ok(more.min(free)) }
     }
 
-    /// The nodes that have a name.
-    fn reachable(&self) -> Vec<NodeId> {
-        let mut found = vec![ROOT];
-        let mut place = 0;
-        while let Some(node) = found.get(place).copied() {
+    /// The nodes that have a name, or may have one after a power cut.
+    fn reachable(&self) -> BTreeSet<NodeId> {
+        let mut found = BTreeSet::from([ROOT]);
+        let mut left = vec![ROOT];
+        while let Some(node) = left.pop() {
             if let Some(Node { kind: Kind::Folder(names), .. }) = self.nodes.get(node) {
-                found.extend(names.live.values().copied());
+                left.extend(names.all().filter(|node| found.insert(*node)));
             }
-            place += 1;
         }
         found
     }
 
     /// Gives back the memory of what no name leads to. Their numbers are not given to others.
     fn forget_unreachable(&mut self) {
-        let reachable: std::collections::BTreeSet<NodeId> = self.reachable().into_iter().collect();
+        let reachable = self.reachable();
         for (number, node) in self.nodes.iter_mut().enumerate() {
             if !reachable.contains(&number) {
                 node.kind = Kind::File(Contents::default());
@@ -593,7 +600,10 @@ impl OpenFile {
             }
             let mut bytes: Vec<u8> = chunks.iter().flat_map(|chunk| chunk.iter().copied()).collect();
             let failed = state.random.happens(state.faults.failed_writes);
-            if bytes.len() > 1 && (failed || state.random.happens(state.faults.short)) {
+            if failed {
+                let kept = state.random.index(bytes.len());
+                bytes.truncate(kept);
+            } else if bytes.len() > 1 && state.random.happens(state.faults.short) {
                 let kept = 1 + state.random.index(bytes.len() - 1);
                 bytes.truncate(kept);
             }
@@ -637,6 +647,7 @@ impl OpenFile {
             if failed {
                 contents.fail_sync(&mut random);
                 state.random = random;
+                state.failed_syncs += 1;
                 return Err(errno(rustix::io::Errno::IO));
             }
             if permit == Permit::Do {

@@ -50,6 +50,15 @@ impl Names {
         self.pending.push(change);
     }
 
+    /// Everything that has a name here, or may have one after a power cut. A node may come more than once.
+    pub(crate) fn all(&self) -> impl Iterator<Item = NodeId> + '_ {
+        let pending = self.pending.iter().filter_map(|change| match change {
+            Change::Put { node, .. } | Change::Rename { node, .. } => Some(*node),
+            Change::Remove { .. } => None,
+        });
+        self.live.values().copied().chain(self.durable.values().copied()).chain(pending)
+    }
+
     pub(crate) fn sync(&mut self) {
         for change in std::mem::take(&mut self.pending) {
             apply(&mut self.durable, &change);

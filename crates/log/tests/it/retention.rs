@@ -74,6 +74,7 @@ fn files_of_deleted_segments_stay_for_the_delay_or_until_the_next_start() {
     let scratch = Scratch::with(LogOptions { retention_bytes: 0, ..options() });
     let log = filled(&scratch, 25);
     log.enforce_retention(NOW, Offset::MAX).unwrap();
+    log.delete_gone().unwrap();
     let deleted = |scratch: &Scratch| scratch.names().iter().filter(|name| name.ends_with(".deleted")).count();
     assert!(deleted(&scratch) >= 6);
     assert_eq!(log.purge_deleted(NOW).unwrap(), 0);
@@ -90,6 +91,7 @@ fn a_file_that_cannot_be_removed_keeps_no_other_and_is_tried_again() {
     let scratch = Scratch::with(LogOptions { retention_bytes: 0, ..options() });
     let log = filled(&scratch, 25);
     log.enforce_retention(NOW, Offset::MAX).unwrap();
+    log.delete_gone().unwrap();
     let deleted = || scratch.names().into_iter().filter(|name| name.ends_with(".deleted")).collect::<Vec<_>>();
     log.purge_deleted(NOW).unwrap();
     // A folder is not removed as a file is.
@@ -182,4 +184,28 @@ fn producers_are_known_after_a_crash_although_all_they_wrote_was_deleted() {
         crashed.open(Recovery { clean: false, recovery_point: 2, log_start_offset: 2, refuse_damage: false });
     let again = append(&reopened, produced((7, 0, 0), 2));
     assert!(again.duplicate && again.base_offset == 0);
+}
+
+#[test]
+fn of_what_was_deleted_nothing_comes_back_whatever_files_a_power_cut_leaves() {
+    for left in 0..8_u32 {
+        let scratch = Scratch::with(LogOptions { retention_bytes: 0, ..options() });
+        let log = filled(&scratch, 25);
+        let end = log.log_end_offset();
+        assert!(log.enforce_retention(NOW, Offset::MAX).unwrap() >= 3);
+        let (start, point) = (log.log_start_offset(), log.recovery_point());
+        assert_eq!(start, end);
+        let names: Vec<String> = scratch.names().into_iter().filter(|name| name.ends_with(".log")).collect();
+        let crashed = scratch.crash_image();
+        // Of the first three any may be renamed already.
+        for (place, name) in names.iter().take(3).enumerate() {
+            if left & (1 << place) != 0 {
+                std::fs::remove_file(crashed.dir().join(name)).unwrap();
+            }
+        }
+        let (opened, _) = crashed.open_with(false, point, start).unwrap();
+        assert_eq!((opened.log_start_offset(), opened.log_end_offset()), (start, end), "{left:b}");
+        append(&opened, batch_at(NOW, 1, &[0; 32]));
+        assert_eq!(opened.log_end_offset(), end + 1);
+    }
 }

@@ -1,0 +1,381 @@
+//! What clients do: produce, read, make and delete topics, delete records.
+
+use std::pin::pin;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use millpond_broker::{Begun, Broker, NewTopicRequest, Partition, ProduceError};
+use millpond_log::AppendError;
+use millpond_metadata::Actor;
+use millpond_records::{BatchBuilder, BatchOptions, Compression, batches};
+use millpond_types::Offset;
+use tokio::runtime::Runtime;
+
+use crate::model::{Existence, InFlight, TopicModel};
+use crate::node::poll_once;
+use crate::world::World;
+
+/// Topics at a time, at most.
+const TOPICS_MAX: usize = 5;
+/// Requests of one producer to one partition that wait for their answers, at most, as in every client.
+const IN_FLIGHT_MAX: usize = 5;
+/// The most bytes of a batch, decompressed.
+const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Ids of idempotent producers.
+const FIRST_PRODUCER_ID: i64 = 9_000;
+
+/// The number that stands for a record with this value.
+pub(crate) fn number_of(value: &[u8]) -> u64 {
+    value.get(..8).and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+}
+
+/// The value of a record: its number, and as many bytes that follow from it.
+fn value_of(number: u64, len: usize) -> Vec<u8> {
+    let mut value = number.to_be_bytes().to_vec();
+    value.extend((0..len).map(|at| (number as usize + at * at) as u8));
+    value
+}
+
+/// Whether the value is as it was sent.
+fn is_whole(value: &[u8]) -> bool {
+    value.len() >= 8 && value == value_of(number_of(value), value.len() - 8)
+}
+
+/// The records of a partition from `from` to `end`, as the numbers that stand for them.
+pub(crate) fn read_all(partition: &Partition, from: Offset, end: Offset) -> Result<Vec<(Offset, u64)>, String> {
+    let mut found = Vec::new();
+    let mut next = from;
+    while next < end {
+        let fetched = partition.read(next, 64 << 10, true).map_err(|error| error.to_string())?;
+        if fetched.is_empty() {
+            return Err(format!("nothing can be read at {next}, though {end} is shown"));
+        }
+        for batch in fetched.chunks.iter().flat_map(|chunk| batches(chunk)) {
+            let batch = batch.map_err(|error| error.to_string())?;
+            millpond_records::verify_crc(batch.bytes).map_err(|error| error.to_string())?;
+            batch
+                .records(BATCH_BYTES_MAX)
+                .and_then(|mut records| {
+                    records.for_each(|record| {
+                        let value = record.value.unwrap_or_default();
+                        found.push((record.offset, if is_whole(value) { number_of(value) } else { 0 }));
+                    })
+                })
+                .map_err(|error| error.to_string())?;
+        }
+        next = fetched.next_offset;
+    }
+    found.retain(|(offset, _)| *offset >= from);
+    Ok(found)
+}
+
+impl World {
+    fn some_topic(&mut self) -> Option<String> {
+        let known: Vec<&String> = self
+            .model
+            .topics
+            .iter()
+            .filter(|(_, topic)| topic.existence == Existence::Yes)
+            .map(|(name, _)| name)
+            .collect();
+        let place = self.random.index(known.len());
+        known.get(place).map(|name| (*name).clone())
+    }
+
+    fn some_partition(&mut self, broker: &Broker) -> Option<(String, usize, Arc<Partition>)> {
+        let topic = self.some_topic()?;
+        let count = self.model.topics.get(&topic)?.partitions.len();
+        let index = self.random.index(count);
+        match broker.partition(&topic, index as i32) {
+            Some(partition) => Some((topic, index, partition)),
+            None => {
+                self.violated(format!("{topic}-{index} is not there"));
+                None
+            }
+        }
+    }
+
+    /// A client produces a batch.
+    pub(crate) fn produce(&mut self) {
+        let Some(broker) = self.broker.clone() else { return };
+        let Some((topic, index, partition)) = self.some_partition(&broker) else { return };
+        let producer = (self.random.below(3) > 0).then(|| FIRST_PRODUCER_ID + self.random.below(3) as i64);
+        // Who wants to know what came of a batch waits for the disk.
+        let acks_all = producer.is_some() || self.random.coin();
+        let Some(model) = self.model.topics.get_mut(&topic).and_then(|topic| topic.partitions.get_mut(index)) else {
+            return;
+        };
+        let waiting = model.in_flight.iter().filter(|request| request.producer == producer).count();
+        if model.disk_failed || waiting >= IN_FLIGHT_MAX {
+            return;
+        }
+        let sequence = producer.map(|id| model.producers.entry(id).or_default().next_sequence);
+        let compression = match self.random.below(6) {
+            0 => Compression::Lz4,
+            1 => Compression::Zstd,
+            _ => Compression::None,
+        };
+        let mut batch = BatchBuilder::new(BatchOptions {
+            compression,
+            producer: producer.zip(sequence).map(|(id, sequence)| (id, 0, sequence)),
+            ..BatchOptions::default()
+        });
+        let count = 1 + self.random.below(4);
+        let mut numbers = Vec::new();
+        for _ in 0..count {
+            self.next_record += 1;
+            let len = match self.random.below(20) {
+                0 => 10_000 + self.random.index(40_000),
+                1..4 => self.random.index(5_000),
+                _ => self.random.index(200),
+            };
+            numbers.push(self.next_record);
+            let key = self.random.below(20).to_string();
+            let value = value_of(self.next_record, len);
+            batch.push(broker.now_ms(), Some(key.as_bytes()), Some(&value), &[]);
+        }
+        let request = InFlight { base_offset: -1, end_offset: -1, producer, batch: batch.build(), records: numbers };
+        self.send(&broker, &topic, index, &partition, request, acks_all);
+    }
+
+    /// Sends a Produce request and takes note of the answer.
+    fn send(
+        &mut self,
+        broker: &Broker,
+        topic: &str,
+        index: usize,
+        partition: &Arc<Partition>,
+        mut request: InFlight,
+        acks_all: bool,
+    ) {
+        let begun = broker.begin_produce(partition, BytesMut::from(Bytes::from(request.batch.clone())));
+        let count = request.records.len() as i32;
+        let off = self.disk.is_off();
+        self.event(format!("produce {count} to {topic}-{index}, acks {acks_all}: {begun:?}"));
+        let Some(model) = self.model.topics.get_mut(topic).and_then(|topic| topic.partitions.get_mut(index)) else {
+            return;
+        };
+        if off {
+            // Nobody hears an answer any more. It may be in the log.
+            model.disk_failed = true;
+        }
+        match begun {
+            Ok(Begun::Appended(appended)) if !appended.duplicate => {
+                if appended.base_offset != model.end() {
+                    let end = model.end();
+                    self.violated(format!("{topic}-{index}: appended at {}, {end} was next", appended.base_offset));
+                    return;
+                }
+                model.records.extend(&request.records);
+                if let Some(id) =
+                    millpond_records::BatchHeader::parse(&request.batch).ok().map(|header| header.producer_id)
+                    && let Some(producer) = model.producers.get_mut(&id)
+                {
+                    producer.next_sequence += count;
+                    producer.appended.push((appended.last_offset + 1, producer.next_sequence));
+                }
+                request.base_offset = appended.base_offset;
+                request.end_offset = appended.last_offset + 1;
+                if acks_all {
+                    model.in_flight.push_back(request);
+                } else if !off {
+                    model.appended_end = model.end();
+                }
+                self.summary.batches += 1;
+            }
+            Ok(Begun::Appended(appended)) => {
+                let at = appended.base_offset as usize;
+                let is_it = model.records.get(at..=appended.last_offset as usize) == Some(request.records.as_slice());
+                if is_it {
+                    request.base_offset = appended.base_offset;
+                    request.end_offset = appended.last_offset + 1;
+                    model.in_flight.push_back(request);
+                } else {
+                    self.violated(format!("{topic}-{index}: a new batch is taken for the one at {at}"));
+                }
+            }
+            Ok(Begun::Gated(_)) => self.violated(format!("{topic} has a gate")),
+            Err(ProduceError::Poisoned { .. } | ProduceError::Log(AppendError::Disk(_))) => model.disk_failed = true,
+            Err(error) => self.violated(format!("{topic}-{index}: a produce was refused: {error}")),
+        }
+    }
+
+    /// After a start: idempotent producers send again what they have no answer to.
+    pub(crate) fn send_again(&mut self) {
+        let Some(broker) = self.broker.clone() else { return };
+        let names: Vec<String> = self.model.topics.keys().cloned().collect();
+        for name in names {
+            let count = self.model.topics.get(&name).map_or(0, |topic| topic.partitions.len());
+            for index in 0..count {
+                let Some(partition) = broker.partition(&name, index as i32) else { continue };
+                let Some(model) = self.model.topics.get_mut(&name).and_then(|topic| topic.partitions.get_mut(index))
+                else {
+                    continue;
+                };
+                let requests = std::mem::take(&mut model.in_flight);
+                for request in requests.into_iter().filter(|request| request.producer.is_some()) {
+                    self.send(&broker, &name, index, &partition, request, true);
+                }
+            }
+        }
+    }
+
+    /// Takes the answers that have come.
+    pub(crate) fn settle(&mut self) {
+        let Some(broker) = self.broker.clone() else { return };
+        for (name, topic) in &mut self.model.topics {
+            for (index, model) in topic.partitions.iter_mut().enumerate() {
+                let Some(partition) = broker.partition(name, index as i32) else { continue };
+                while let Some(request) = model.in_flight.front() {
+                    let answer = poll_once(pin!(partition.durable(request.end_offset)));
+                    match answer {
+                        // The answer of a node whose disk is off does not leave the machine.
+                        _ if self.disk.is_off() => return,
+                        None => break,
+                        Some(Ok(())) => {
+                            model.durable_end = model.durable_end.max(request.end_offset);
+                            model.in_flight.pop_front();
+                            self.summary.acknowledged += 1;
+                        }
+                        Some(Err(_)) => {
+                            model.disk_failed = true;
+                            break;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// A consumer reads from some offset to the end of what is shown.
+    pub(crate) fn consume(&mut self) {
+        let Some(broker) = self.broker.clone() else { return };
+        let Some((topic, index, partition)) = self.some_partition(&broker) else { return };
+        let (start, end) = (partition.log_start(), partition.visible_end());
+        let from = start + self.random.below((end - start).max(0) as u64 + 1) as i64;
+        let found = read_all(&partition, from, end);
+        if self.disk.is_off() {
+            return;
+        }
+        let Some(model) = self.model.topics.get_mut(&topic).and_then(|topic| topic.partitions.get_mut(index)) else {
+            return;
+        };
+        let expected = model.records.get(from as usize..end as usize);
+        match found {
+            Ok(found) if found.iter().map(|(_, number)| *number).eq(expected.unwrap_or_default().iter().copied()) => {
+                model.durable_end = model.durable_end.max(end);
+            }
+            Ok(found) => {
+                let wrong = found.iter().find(|(offset, number)| model.records.get(*offset as usize) != Some(number));
+                self.violated(format!(
+                    "{topic}-{index}: {} records from {from} to {end}; the first that is not as sent: {wrong:?}",
+                    found.len()
+                ));
+            }
+            Err(error) => self.violated(format!("{topic}-{index} cannot be read from {from}: {error}")),
+        }
+    }
+
+    /// Makes a topic.
+    pub(crate) fn create_topic(&mut self, runtime: &Runtime) {
+        let Some(broker) = self.broker.clone() else { return };
+        if self.model.topics.len() >= TOPICS_MAX {
+            return;
+        }
+        // Few names, so that they come again.
+        self.next_topic = (self.next_topic + 1) % 7;
+        let name = format!("topic-{}", self.next_topic);
+        if self.model.topics.contains_key(&name) {
+            return;
+        }
+        let partitions = 1 + self.random.below(3) as i32;
+        let request = NewTopicRequest { partitions, ..NewTopicRequest::new(&name) };
+        let made = runtime.block_on(broker.create_topic(request, false));
+        self.event(format!("create {name} with {partitions}: {:?}", made.as_ref().map(|topic| topic.id)));
+        let count = partitions as usize;
+        match made {
+            Ok(topic) if !self.disk.is_off() => {
+                self.model.topics.insert(name, TopicModel::new(Some(topic.id), Existence::Yes, count));
+            }
+            _ => {
+                self.model.topics.insert(name, TopicModel::new(None, Existence::PerhapsMade, count));
+            }
+        }
+    }
+
+    /// Deletes a topic.
+    pub(crate) fn delete_topic(&mut self, runtime: &Runtime) {
+        let Some(broker) = self.broker.clone() else { return };
+        let Some(name) = self.some_topic() else { return };
+        let deleted = runtime.block_on(broker.delete_topic(&name, Actor::Client));
+        self.event(format!("delete {name}: {deleted:?}"));
+        if deleted.is_ok() && !self.disk.is_off() {
+            self.model.topics.remove(&name);
+            self.forget_offsets_of(&name);
+        } else if let Some(topic) = self.model.topics.get_mut(&name) {
+            topic.existence = Existence::PerhapsDeleted;
+        }
+    }
+
+    /// The offsets of a deleted topic are to go, too. The coordinator does it in its own time, and a node that ends before
+    /// does not do it for a topic of that name that was made since.
+    pub(crate) fn forget_offsets_of(&mut self, name: &str) {
+        for (_, committed) in self.model.committed.iter_mut().filter(|(key, _)| key.1 == name) {
+            committed.in_doubt.extend(committed.acknowledged.take());
+        }
+    }
+
+    /// Gives a topic one more partition.
+    pub(crate) fn grow_topic(&mut self, runtime: &Runtime) {
+        let Some(broker) = self.broker.clone() else { return };
+        let Some(name) = self.some_topic() else { return };
+        let count = self.model.topics.get(&name).map_or(0, |topic| topic.partitions.len());
+        if count >= 5 {
+            return;
+        }
+        let grown = runtime.block_on(broker.create_partitions(&name, count as i32 + 1, None, Actor::Client, false));
+        self.event(format!("grow {name} to {}: {grown:?}", count + 1));
+        let off = self.disk.is_off();
+        if let Some(topic) = self.model.topics.get_mut(&name) {
+            topic.partitions_max = count + 1;
+            if grown.is_ok() && !off {
+                topic.partitions.push(Default::default());
+            } else {
+                // Whether it is there is not known before the next start; until then nobody uses the topic.
+                topic.existence = Existence::PerhapsMade;
+            }
+        }
+    }
+
+    /// Deletes the records below some offset that is shown.
+    pub(crate) fn delete_records(&mut self, runtime: &Runtime) {
+        let Some(broker) = self.broker.clone() else { return };
+        let Some((topic, index, partition)) = self.some_partition(&broker) else { return };
+        let (start, end) = (partition.log_start(), partition.visible_end());
+        let to = start + self.random.below((end - start).max(0) as u64 + 1) as i64;
+        let deleted = runtime.block_on(broker.delete_records(&partition, to));
+        self.event(format!("delete the records of {topic}-{index} below {to}: {deleted:?}"));
+        let off = self.disk.is_off();
+        let Some(model) = self.model.topics.get_mut(&topic).and_then(|topic| topic.partitions.get_mut(index)) else {
+            return;
+        };
+        model.start_max = model.start_max.max(to);
+        match deleted {
+            Ok(start) if !off => model.start_min = model.start_min.max(start),
+            Ok(_) => {}
+            Err(_) => model.disk_failed = true,
+        }
+    }
+
+    /// Retention has run: where logs start now is where they may start.
+    pub(crate) fn take_note_of_retention(&mut self) {
+        let Some(broker) = self.broker.clone() else { return };
+        for (name, topic) in &mut self.model.topics {
+            for (index, model) in topic.partitions.iter_mut().enumerate() {
+                if let Some(partition) = broker.partition(name, index as i32) {
+                    model.start_max = model.start_max.max(partition.log_start());
+                }
+            }
+        }
+    }
+}

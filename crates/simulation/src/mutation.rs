@@ -1,0 +1,57 @@
+//! Mistakes that are put in on purpose, to see that they are noticed.
+
+use std::path::Path;
+
+use millpond_disk::{Operation, Permit};
+
+/// What the node does at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    Starting,
+    Running,
+    Checkpointing,
+}
+
+/// A mistake in the node's code, made by a disk that leaves out what the code would then not have asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mutation {
+    /// Nobody syncs bytes.
+    FsyncLeftOut,
+    /// Nobody syncs what is written to logs; the journal is synced.
+    LogsNotSynced,
+    /// Nobody syncs the journal.
+    JournalNotSynced,
+    /// Nobody syncs names.
+    FolderNotSynced,
+    /// The recovery points are written before what they speak of was synced.
+    CheckpointBeforeData,
+    /// A start serves what it found without syncing it.
+    ServedBeforeSynced,
+}
+
+impl Mutation {
+    /// All there are, by name.
+    pub const ALL: [(&'static str, Mutation); 6] = [
+        ("fsync-left-out", Mutation::FsyncLeftOut),
+        ("logs-not-synced", Mutation::LogsNotSynced),
+        ("journal-not-synced", Mutation::JournalNotSynced),
+        ("folder-not-synced", Mutation::FolderNotSynced),
+        ("checkpoint-before-data", Mutation::CheckpointBeforeData),
+        ("served-before-synced", Mutation::ServedBeforeSynced),
+    ];
+
+    /// What becomes of a call.
+    pub(crate) fn permit(self, phase: Phase, operation: Operation, path: &Path) -> Permit {
+        let is_log = || path.extension().is_some_and(|extension| extension == "log");
+        let is_journal = || path.file_name().is_some_and(|name| name.to_string_lossy().contains("journal"));
+        let left_out = match self {
+            Mutation::FsyncLeftOut => operation == Operation::Sync,
+            Mutation::LogsNotSynced => operation == Operation::Sync && is_log(),
+            Mutation::JournalNotSynced => operation == Operation::Sync && is_journal(),
+            Mutation::FolderNotSynced => operation == Operation::SyncFolder,
+            Mutation::CheckpointBeforeData => operation == Operation::Sync && phase == Phase::Checkpointing && is_log(),
+            Mutation::ServedBeforeSynced => operation == Operation::Sync && phase == Phase::Starting && is_log(),
+        };
+        if left_out { Permit::Pretend } else { Permit::Do }
+    }
+}
