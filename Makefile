@@ -55,6 +55,12 @@ storm: build ## A hundred times kill -9 under load, then a check of everything p
 	@.ci/setup test
 	protocol-tests/crash/run --kills 100
 
+SEEDS ?= 100000
+.PHONY: simulate
+simulate: ## Whole nodes that crash, on a disk that loses what was not synced (SEEDS=100000; SEED=17 runs that one again, with a trace)
+	@.ci/setup build
+	cargo run --release --locked --package millpond-simulation -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
 .PHONY: bench
 bench: build ## Apache Kafka and Millpond one after the other on this machine; writes bench/results.md (half an hour)
 	@.ci/setup test

@@ -16,7 +16,6 @@ use millpond_metadata::config::TopicConfig;
 use millpond_metadata::{Image, Settings, TopicImage};
 use millpond_types::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
 use parking_lot::{Mutex, RwLock};
-use uuid::Uuid;
 
 use crate::checkpoints::{Checkpoints, metadata_partition};
 use crate::clock::Clock;
@@ -24,6 +23,7 @@ use crate::configs::log_options;
 use crate::directory::{Directory, Entry};
 use crate::errors::OpenError;
 use crate::folders::{self, DELETE_SUFFIX, STRAY_SUFFIX};
+use crate::ids::Ids;
 use crate::meta_properties::{self, MetaProperties};
 use crate::metadata_log::{MetadataLog, ReplayError};
 use crate::metrics::BrokerMetrics;
@@ -50,12 +50,20 @@ pub struct BrokerOptions {
     pub node_id: NodeId,
     /// Its clock.
     pub clock: Clock,
+    /// Where the ids of its topics come from.
+    pub ids: Ids,
 }
 
 impl BrokerOptions {
     /// Node 1 with all defaults, by the machine's clock.
     pub fn new(data_dir: impl Into<PathBuf>) -> BrokerOptions {
-        BrokerOptions { data_dir: data_dir.into(), settings: Settings::default(), node_id: 1, clock: Clock::system() }
+        BrokerOptions {
+            data_dir: data_dir.into(),
+            settings: Settings::default(),
+            node_id: 1,
+            clock: Clock::system(),
+            ids: Ids::random(),
+        }
     }
 }
 
@@ -109,6 +117,7 @@ pub(crate) fn start(options: BrokerOptions, workers: Workers) -> Result<Started,
         tails: TailBudget::new(settings.tail_bytes_max),
         checkpoints: Arc::new(Checkpoints::read(&data_dir)),
         clock: options.clock,
+        ids: options.ids.clone(),
         data_dir,
         settings,
         workers,
@@ -141,6 +150,7 @@ pub(crate) fn start(options: BrokerOptions, workers: Workers) -> Result<Started,
         node_id: options.node_id,
         tails: opening.tails,
         workers,
+        ids: options.ids,
         around,
         image: RwLock::new(Arc::new(replayed.image)),
         directory,
@@ -203,6 +213,7 @@ struct Opening {
     data_dir: PathBuf,
     settings: Arc<Settings>,
     clock: Clock,
+    ids: Ids,
     clean: bool,
     tails: Arc<TailBudget>,
     checkpoints: Arc<Checkpoints>,
@@ -220,7 +231,7 @@ impl Opening {
             Some(_) => self.open(&dir, &partition, options, true)?,
             None => {
                 self.checkpoints.forget(std::slice::from_ref(&partition)).map_err(failed_at(&self.data_dir))?;
-                let id = TopicId::from_uuid(Uuid::new_v4());
+                let id = self.ids.topic_id();
                 PartitionLog::create(&dir, id, options, self.tails.clone()).map_err(failed_at(&dir))?
             }
         };

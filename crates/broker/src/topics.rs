@@ -22,13 +22,13 @@ use millpond_metadata::{
 };
 use millpond_types::{NodeId, PartitionIndex, TopicId, TopicPartition};
 use parking_lot::{Mutex, RwLock};
-use uuid::Uuid;
 
 use crate::configs::log_options;
 use crate::directory::{Directory, Entry};
 use crate::errors::TopicError;
 use crate::folders::{self, DELETE_SUFFIX, METADATA_TOPIC, STRAY_SUFFIX};
 use crate::groups::OFFSETS_TOPIC;
+use crate::ids::Ids;
 use crate::metadata_log::MetadataLog;
 use crate::parallel;
 use crate::partition::{Partition, Surroundings};
@@ -93,6 +93,7 @@ pub(crate) struct Topics {
     pub(crate) node_id: NodeId,
     pub(crate) tails: Arc<TailBudget>,
     pub(crate) workers: Workers,
+    pub(crate) ids: Ids,
     pub(crate) around: Surroundings,
     pub(crate) image: RwLock<Arc<Image>>,
     pub(crate) directory: Directory,
@@ -128,7 +129,7 @@ impl Topics {
             return Err(TopicError::Reserved(request.name));
         }
         let log = self.metadata_log.lock();
-        let id = TopicId::from_uuid(Uuid::new_v4());
+        let id = self.ids.topic_id();
         let image = self.image();
         let changes = create_topic(&image, request.with_id(id), &TopicDefaults::new(&self.settings, self.node_id))?;
         let image = changed(&image, &changes);

@@ -14,6 +14,8 @@
 //! Start with [`simulate`]. It does not know how a node works inside: it uses what the protocol's front uses, and the
 //! [`Driver`](millpond_broker::Driver).
 //!
+//! What is not simulated: registered streams, and the wire protocol.
+//!
 //! # What it promises
 //!
 //! - The same seed makes the same calls to the disk in the same order; [`Summary::trace`] tells.

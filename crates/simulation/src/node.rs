@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use millpond_broker::{Broker, BrokerOptions, Clock, Driver};
+use millpond_broker::{Broker, BrokerOptions, Clock, Driver, Ids};
 use millpond_disk::{Random, SimulatedDisk};
 use millpond_metadata::Settings;
 
@@ -46,10 +46,11 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    pub(crate) fn start(disk: &SimulatedDisk, settings: &Settings, clock: &Clock) -> Result<Node, String> {
+    pub(crate) fn start(disk: &SimulatedDisk, settings: &Settings, clock: &Clock, ids: &Ids) -> Result<Node, String> {
         let options = BrokerOptions {
             settings: settings.clone(),
             clock: clock.clone(),
+            ids: ids.clone(),
             ..BrokerOptions::new(disk.root().join("data"))
         };
         let (broker, driver) = Broker::open_driven(options).map_err(|error| error.to_string())?;

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use millpond_broker::Clock;
+use millpond_broker::{Clock, Ids};
 use millpond_disk::{Crash, Faults, Operation, Random, SimulatedDisk};
 use millpond_metadata::Settings;
 use parking_lot::Mutex;
@@ -136,6 +136,7 @@ struct Simulation {
     shared: Shared,
     disk: Arc<SimulatedDisk>,
     clock: Clock,
+    ids: Ids,
     settings: Settings,
     faults: Faults,
     node: Option<Node>,
@@ -165,7 +166,17 @@ impl Simulation {
             next_record: 0,
             next_topic: 0,
         };
-        Simulation { seed, options, shared: Shared::new(world), disk, clock, settings, faults, node: None }
+        Simulation {
+            seed,
+            options,
+            shared: Shared::new(world),
+            disk,
+            clock,
+            ids: Ids::seeded(seed),
+            settings,
+            faults,
+            node: None,
+        }
     }
 
     fn run(mut self, runtime: &Runtime) -> Result<Summary, Box<Failure>> {
@@ -331,7 +342,7 @@ impl Simulation {
                 let calls = self.shared.world.lock().random.below(80);
                 self.disk.go_off_after(calls);
             }
-            match Node::start(&self.disk, &self.settings, &self.clock) {
+            match Node::start(&self.disk, &self.settings, &self.clock, &self.ids) {
                 Ok(node) if !self.disk.is_off() => {
                     self.disk.go_off_after(u64::MAX);
                     self.shared.world.lock().broker = Some(node.broker.clone());

@@ -684,3 +684,130 @@ impl Drop for OpenFile {
 fn in_memory(position: u64) -> io::Result<usize> {
     usize::try_from(position).map_err(|_| errno(rustix::io::Errno::FBIG))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{File, FolderLock, create_dir_all, exists, free_bytes, list, read_file, replace_file, sync_dir};
+
+    fn new_file(path: &Path, bytes: &[u8]) -> File {
+        let file = File::create_new(path).unwrap();
+        file.write_all_at(bytes, 0).unwrap();
+        file.sync_all().unwrap();
+        file
+    }
+
+    #[test]
+    fn a_synced_file_without_a_synced_name_can_be_lost_and_with_one_it_cannot() {
+        let mut lost = 0;
+        for seed in 0..100 {
+            let disk = SimulatedDisk::new(seed);
+            let dir = disk.root().join("a/b");
+            create_dir_all(&dir).unwrap();
+            new_file(&dir.join("named"), b"named");
+            sync_dir(&dir).unwrap();
+            new_file(&dir.join("unnamed"), b"unnamed");
+            disk.restart(Crash::PowerCut);
+            assert_eq!(read_file(&dir.join("named")).unwrap().unwrap(), b"named");
+            match read_file(&dir.join("unnamed")).unwrap() {
+                Some(bytes) => assert_eq!(bytes, b"unnamed"),
+                None => lost += 1,
+            }
+        }
+        assert!((20..80).contains(&lost), "{lost}");
+    }
+
+    #[test]
+    fn a_kill_loses_nothing_and_ends_all_handles_and_locks() {
+        let disk = SimulatedDisk::new(1);
+        let path = disk.root().join("f");
+        let file = File::create_new(&path).unwrap();
+        file.write_all_at(b"not synced", 0).unwrap();
+        let lock = FolderLock::take(disk.root()).unwrap();
+        assert!(FolderLock::take(disk.root()).is_err());
+        disk.go_off();
+        assert!(file.len().is_err() && File::open(&path).is_err());
+        disk.restart(Crash::Kill);
+        assert!(file.len().is_err(), "it belongs to a process that is gone");
+        assert_eq!(read_file(&path).unwrap().unwrap(), b"not synced");
+        let again = FolderLock::take(disk.root()).unwrap();
+        // What is left of the dead process lets nothing go.
+        drop(lock);
+        assert!(FolderLock::take(disk.root()).is_err());
+        drop(again);
+        FolderLock::take(disk.root()).unwrap();
+    }
+
+    #[test]
+    fn a_replaced_file_is_the_old_or_the_new_one_at_whatever_call_the_disk_goes_off() {
+        let mut seen = BTreeSet::new();
+        for seed in 0..200 {
+            let disk = SimulatedDisk::new(seed);
+            let path = disk.root().join("f");
+            replace_file(&path, b"old").unwrap();
+            disk.go_off_after(seed % 9);
+            let replaced = replace_file(&path, b"the new one").is_ok();
+            disk.restart(if seed % 2 == 0 { Crash::PowerCut } else { Crash::Kill });
+            let found = read_file(&path).unwrap().unwrap();
+            assert!(found == b"the new one" || (found == b"old" && !replaced), "{found:?}");
+            seen.insert(found);
+        }
+        assert_eq!(seen.len(), 2);
+    }
+
+    #[test]
+    fn interrupted_and_short_calls_are_gone_on_with() {
+        let disk = SimulatedDisk::new(7);
+        disk.set_faults(Faults { interrupted: 300_000, short: 500_000, ..Faults::default() });
+        let file = File::create_new(&disk.root().join("f")).unwrap();
+        let bytes: Vec<u8> = (0..100_000_u32).map(|number| number as u8).collect();
+        file.write_all_at(&bytes, 0).unwrap();
+        let chunks: Vec<&[u8]> = bytes.chunks(999).collect();
+        file.write_all_vectored_at(&chunks, 100_000).unwrap();
+        let mut exact = vec![0; 100_000];
+        file.read_exact_at(&mut exact, 100_000).unwrap();
+        assert!(exact == bytes && file.read_at(300_000, 0).unwrap().len() == 200_000);
+    }
+
+    #[test]
+    fn a_full_disk_takes_what_there_is_room_for_and_says_so() {
+        let disk = SimulatedDisk::new(1);
+        disk.set_capacity_bytes(Some(1000));
+        let file = File::create_new(&disk.root().join("f")).unwrap();
+        file.write_all_at(&[1; 600], 0).unwrap();
+        assert_eq!(free_bytes(disk.root()).unwrap(), 400);
+        assert!(file.preallocate(2000).is_err());
+        let error = file.write_all_at(&[2; 600], 600).unwrap_err();
+        assert_eq!(error.source.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(file.len().unwrap(), 1000);
+        file.write_all_at(&[3; 600], 0).unwrap();
+        assert!(File::create_new(&disk.root().join("g")).is_err());
+        disk.set_capacity_bytes(None);
+        file.write_all_at(&[2; 600], 600).unwrap();
+    }
+
+    #[test]
+    fn a_watcher_sees_calls_before_they_are_done_and_can_leave_out_a_sync() {
+        let is_lost = |seed: u64| {
+            let disk = SimulatedDisk::new(seed);
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            let (watched, calls) = (Arc::downgrade(&disk), seen.clone());
+            disk.watch(move |operation, path| {
+                if operation == Operation::Sync {
+                    calls.lock().push((path.to_owned(), list(watched.upgrade().unwrap().root()).unwrap().len()));
+                    return Permit::Pretend;
+                }
+                Permit::Do
+            });
+            let path = disk.root().join("f");
+            new_file(&path, b"x");
+            sync_dir(disk.root()).unwrap();
+            assert_eq!(*seen.lock(), [(path.clone(), 1)]);
+            disk.unwatch();
+            disk.restart(Crash::PowerCut);
+            assert!(exists(&path).unwrap());
+            read_file(&path).unwrap().unwrap() != b"x"
+        };
+        assert!((0..20).any(is_lost));
+    }
+}

@@ -191,10 +191,11 @@ fn of_what_was_deleted_nothing_comes_back_whatever_files_a_power_cut_leaves() {
     for left in 0..8_u32 {
         let scratch = Scratch::with(LogOptions { retention_bytes: 0, ..options() });
         let log = filled(&scratch, 25);
-        let end = log.log_end_offset();
+        let start = log.log_end_offset();
         assert!(log.enforce_retention(NOW, Offset::MAX).unwrap() >= 3);
-        let (start, point) = (log.log_start_offset(), log.recovery_point());
-        assert_eq!(start, end);
+        append(&log, batch_at(NOW, 1, &[0; 32]));
+        let end = log.sync().unwrap();
+        assert_eq!((log.log_start_offset(), end), (start, start + 1));
         let names: Vec<String> = scratch.names().into_iter().filter(|name| name.ends_with(".log")).collect();
         let crashed = scratch.crash_image();
         // Of the first three any may be renamed already.
@@ -203,7 +204,8 @@ fn of_what_was_deleted_nothing_comes_back_whatever_files_a_power_cut_leaves() {
                 std::fs::remove_file(crashed.dir().join(name)).unwrap();
             }
         }
-        let (opened, _) = crashed.open_with(false, point, start).unwrap();
+        let recovery = Recovery { clean: false, recovery_point: 0, log_start_offset: start, refuse_damage: false };
+        let (opened, _) = crashed.open(recovery);
         assert_eq!((opened.log_start_offset(), opened.log_end_offset()), (start, end), "{left:b}");
         append(&opened, batch_at(NOW, 1, &[0; 32]));
         assert_eq!(opened.log_end_offset(), end + 1);

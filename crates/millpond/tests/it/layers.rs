@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["broker", "tiered"],
     &["kafka", "streams"],
     &["console"],
-    &["millpond"],
+    &["millpond", "simulation"],
 ];
 
 /// Which layer a package's crate is in.
