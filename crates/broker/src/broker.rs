@@ -73,9 +73,9 @@ impl Broker {
     /// the order in which things happen. A thread that waits ([`Partition::durable_blocking`]) would wait in vain.
     pub fn open_driven(options: BrokerOptions) -> Result<(Arc<Broker>, Driver), OpenError> {
         let started = start(options, Workers::Driver)?;
-        let (groups, mut worker) = Groups::without_thread(started.topics.clone());
-        worker.load_all();
+        let (groups, worker) = Groups::without_thread(started.topics.clone());
         let driver = Driver::new(&started, worker);
+        driver.load_groups();
         Ok((Broker::assemble(started, groups, Maintenance::without_thread()), driver))
     }
 
@@ -225,19 +225,21 @@ impl Broker {
     async fn delete(&self, name: String, id: Option<TopicId>, actor: Actor) -> Result<(), TopicError> {
         self.check_actor(&name, actor)?;
         let groups = self.groups.clone();
-        self.changing(move |topics| {
+        let forgotten = self.changing(move |topics| {
             let folders = topics.delete(&name, id, actor)?;
-            if let Ok(topic) = TopicName::new(&name) {
-                groups.topic_deleted(topic);
-            }
+            let forgotten = TopicName::new(&name).ok().map(|topic| groups.topic_deleted(topic));
             // The topic is gone; its bytes follow in their own time. What is left when the node ends goes at the next start.
             match topics.workers {
                 Workers::Threads => drop(tokio::task::spawn_blocking(move || remove_all(&folders))),
                 Workers::Driver => remove_all(&folders),
             }
-            Ok(())
-        })
-        .await
+            Ok(forgotten)
+        });
+        if let Some(forgotten) = forgotten.await? {
+            // What groups had read of it must not be found again by one of its name. Of a coordinator that has ended nobody waits.
+            let _ = forgotten.await;
+        }
+        Ok(())
     }
 
     /// Gives a topic more partitions, up to `count`; with `validate_only` only says whether it could.

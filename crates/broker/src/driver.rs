@@ -33,6 +33,14 @@ impl Driver {
         }
     }
 
+    /// What the group coordinator's thread does first.
+    pub(crate) fn load_groups(&self) {
+        let mut groups = self.groups.lock();
+        let pending = groups.load_all();
+        self.sync_all();
+        groups.answer(pending);
+    }
+
     /// A round of the journal. Says whether there was anything to do; so do the others.
     pub fn journal_round(&self) -> bool {
         self.turns.journal_round()

@@ -68,6 +68,8 @@ enum Message {
     /// A topic is gone; what groups had read of it means nothing for a later one of its name.
     TopicDeleted {
         topic: TopicName,
+        /// Told when that is durable, or cannot be.
+        done: oneshot::Sender<()>,
     },
     /// Who asked does not want to know any more.
     Forget {
@@ -192,9 +194,12 @@ impl Groups {
         answer.unwrap_or(refusal)
     }
 
-    /// Forgets the offsets of a topic that is gone, before any request that comes later is answered.
-    pub(crate) fn topic_deleted(&self, topic: TopicName) {
-        self.inbox.put(Message::TopicDeleted { topic });
+    /// Forgets the offsets of a topic that is gone, before any request that comes later is answered. What this gives is ready
+    /// when they would not come back after a crash either.
+    pub(crate) fn topic_deleted(&self, topic: TopicName) -> oneshot::Receiver<()> {
+        let (done, is_done) = oneshot::channel();
+        self.inbox.put(Message::TopicDeleted { topic, done });
+        is_done
     }
 
     /// Ends the thread after what it is doing; whoever waits is refused.
@@ -233,6 +238,8 @@ impl std::fmt::Debug for Worker {
 #[derive(Debug)]
 pub(crate) struct Pending {
     replies: Vec<(Token, GroupResponse)>,
+    /// Who wants to know when it is over.
+    done: Option<oneshot::Sender<()>>,
     /// What must be durable, if the records could be appended at all.
     written: Result<Vec<(Arc<Partition>, Offset)>, String>,
 }
@@ -246,29 +253,35 @@ impl Drop for Worker {
 
 impl Worker {
     fn run(mut self) {
-        self.load_all();
+        let pending = self.load_all();
+        self.answer(pending);
         while let Some(messages) = self.inbox.take(self.time_to_deadline()) {
-            let outcomes = self.decide(messages);
-            let pending = self.remember(outcomes);
+            let pending = self.decide(messages);
             self.answer(pending);
         }
     }
 
-    /// Reads what there is of groups and offsets; before anything else.
-    pub(crate) fn load_all(&mut self) {
+    /// Reads what there is of groups and offsets; before anything else. What this gives is to be answered when it is durable.
+    pub(crate) fn load_all(&mut self) -> Vec<Pending> {
         if let Some(entry) = self.topics.directory().topic(OFFSETS_TOPIC) {
             for partition in &entry.partitions {
                 self.load(partition);
             }
         }
         self.coordinator.loaded(self.clock.now_ms());
+        // The node ended between the end of a topic and that of its offsets. They mean nothing for a later one of its name.
+        let image = self.topics.image();
+        let mut gone = self.coordinator.topics_with_offsets();
+        gone.retain(|topic| image.topic(topic).is_none());
+        let gone: Vec<&str> = gone.iter().map(String::as_str).collect();
+        let outcome = self.coordinator.topics_deleted(&gone);
+        vec![self.remember(outcome, None)]
     }
 
     /// Decides about everything that has come. What this gives is to be answered when it is durable.
     pub(crate) fn decide_now(&mut self) -> Vec<Pending> {
         let messages = self.inbox.take_now();
-        let outcomes = self.decide(messages);
-        self.remember(outcomes)
+        self.decide(messages)
     }
 
     fn time_to_deadline(&self) -> Option<Duration> {
@@ -277,34 +290,39 @@ impl Worker {
         Some(Duration::from_millis(u64::try_from(left_ms).unwrap_or(0)).max(SLEEP_MIN))
     }
 
-    /// What the coordinator says to all that has come, and to the time.
-    fn decide(&mut self, messages: VecDeque<Message>) -> Vec<Outcome> {
+    /// What the coordinator says to all that has come, and to the time; its records are appended.
+    fn decide(&mut self, messages: VecDeque<Message>) -> Vec<Pending> {
         let now_ms = self.clock.now_ms();
-        let mut outcomes = Vec::with_capacity(messages.len() + 1);
+        let mut pending = Vec::with_capacity(messages.len() + 1);
         for message in messages {
-            outcomes.push(match message {
+            let mut wants_to_know = None;
+            let outcome = match message {
                 Message::Request { token, request, reply } => {
                     self.topics.around.metrics.group_requests.inc();
                     self.replies.insert(token, reply);
                     self.coordinator.request(token, *request, now_ms)
                 }
-                Message::TopicDeleted { topic } => self.coordinator.topics_deleted(&[&topic]),
+                Message::TopicDeleted { topic, done } => {
+                    wants_to_know = Some(done);
+                    self.coordinator.topics_deleted(&[&topic])
+                }
                 Message::Forget { token } => {
                     self.replies.remove(&token);
                     self.coordinator.forget(token, now_ms)
                 }
-            });
+            };
+            pending.push(self.remember(outcome, wants_to_know));
         }
         if self.coordinator.next_deadline_ms().is_some_and(|deadline_ms| deadline_ms <= now_ms) {
-            outcomes.push(self.coordinator.tick(now_ms));
+            let outcome = self.coordinator.tick(now_ms);
+            pending.push(self.remember(outcome, None));
         }
-        outcomes
+        pending
     }
 
-    /// Appends the records of all outcomes.
-    fn remember(&self, outcomes: Vec<Outcome>) -> Vec<Pending> {
-        let append = |outcome: Outcome| Pending { written: self.append(outcome.records), replies: outcome.replies };
-        outcomes.into_iter().map(append).collect()
+    /// Appends the records of an outcome.
+    fn remember(&self, outcome: Outcome, done: Option<oneshot::Sender<()>>) -> Pending {
+        Pending { written: self.append(outcome.records), replies: outcome.replies, done }
     }
 
     /// Waits until the records of all outcomes are durable, and sends their replies, in order.
@@ -326,6 +344,9 @@ impl Worker {
                     // Who asked may be gone.
                     let _ = reply.send(response);
                 }
+            }
+            if let Some(done) = outcome.done {
+                let _ = done.send(());
             }
         }
     }

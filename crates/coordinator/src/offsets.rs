@@ -1,5 +1,6 @@
 //! Committed offsets: come, asked for, deleted, expired.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use millpond_types::TimestampMs;
@@ -144,6 +145,11 @@ impl Coordinator {
             self.settle(&id);
         }
         outcome
+    }
+
+    /// The topics that groups have committed offsets of.
+    pub fn topics_with_offsets(&self) -> BTreeSet<String> {
+        self.groups.values().flat_map(|group| group.offsets.keys().cloned()).collect()
     }
 
     pub(crate) fn replay_offset(&mut self, group_id: &str, topic: String, partition: i32, value: Option<OffsetValue>) {

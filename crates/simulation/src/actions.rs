@@ -4,16 +4,15 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use millpond_broker::{Begun, Broker, NewTopicRequest, Partition, ProduceError};
+use millpond_broker::{Begun, Broker, Driver, NewTopicRequest, Partition, ProduceError};
 use millpond_log::AppendError;
 use millpond_metadata::Actor;
 use millpond_records::{BatchBuilder, BatchOptions, Compression, batches};
 use millpond_types::Offset;
-use tokio::runtime::Runtime;
 
 use crate::model::{Existence, InFlight, TopicModel};
-use crate::node::poll_once;
-use crate::world::World;
+use crate::node::{at_once, poll_once};
+use crate::world::{Shared, World};
 
 /// Topics at a time, at most.
 const TOPICS_MAX: usize = 5;
@@ -277,7 +276,7 @@ impl World {
     }
 
     /// Makes a topic.
-    pub(crate) fn create_topic(&mut self, runtime: &Runtime) {
+    pub(crate) fn create_topic(&mut self) {
         let Some(broker) = self.broker.clone() else { return };
         if self.model.topics.len() >= TOPICS_MAX {
             return;
@@ -290,7 +289,7 @@ impl World {
         }
         let partitions = 1 + self.random.below(3) as i32;
         let request = NewTopicRequest { partitions, ..NewTopicRequest::new(&name) };
-        let made = runtime.block_on(broker.create_topic(request, false));
+        let made = at_once(broker.create_topic(request, false));
         self.event(format!("create {name} with {partitions}: {:?}", made.as_ref().map(|topic| topic.id)));
         let count = partitions as usize;
         match made {
@@ -303,37 +302,29 @@ impl World {
         }
     }
 
-    /// Deletes a topic.
-    pub(crate) fn delete_topic(&mut self, runtime: &Runtime) {
-        let Some(broker) = self.broker.clone() else { return };
-        let Some(name) = self.some_topic() else { return };
-        let deleted = runtime.block_on(broker.delete_topic(&name, Actor::Client));
-        self.event(format!("delete {name}: {deleted:?}"));
-        if deleted.is_ok() && !self.disk.is_off() {
-            self.model.topics.remove(&name);
-            self.forget_offsets_of(&name);
-        } else if let Some(topic) = self.model.topics.get_mut(&name) {
+    fn take_note_of_deletion(&mut self, name: &str, is_sure: bool) {
+        if is_sure {
+            self.model.topics.remove(name);
+            self.forget_offsets_of(name);
+        } else if let Some(topic) = self.model.topics.get_mut(name) {
             topic.existence = Existence::PerhapsDeleted;
         }
     }
 
-    /// The offsets of a deleted topic are to go, too. The coordinator does it in its own time, and a node that ends before
-    /// does not do it for a topic of that name that was made since.
+    /// The offsets of a deleted topic are gone, too.
     pub(crate) fn forget_offsets_of(&mut self, name: &str) {
-        for (_, committed) in self.model.committed.iter_mut().filter(|(key, _)| key.1 == name) {
-            committed.in_doubt.extend(committed.acknowledged.take());
-        }
+        self.model.committed.retain(|(_, topic, _), _| topic != name);
     }
 
     /// Gives a topic one more partition.
-    pub(crate) fn grow_topic(&mut self, runtime: &Runtime) {
+    pub(crate) fn grow_topic(&mut self) {
         let Some(broker) = self.broker.clone() else { return };
         let Some(name) = self.some_topic() else { return };
         let count = self.model.topics.get(&name).map_or(0, |topic| topic.partitions.len());
         if count >= 5 {
             return;
         }
-        let grown = runtime.block_on(broker.create_partitions(&name, count as i32 + 1, None, Actor::Client, false));
+        let grown = at_once(broker.create_partitions(&name, count as i32 + 1, None, Actor::Client, false));
         self.event(format!("grow {name} to {}: {grown:?}", count + 1));
         let off = self.disk.is_off();
         if let Some(topic) = self.model.topics.get_mut(&name) {
@@ -348,12 +339,12 @@ impl World {
     }
 
     /// Deletes the records below some offset that is shown.
-    pub(crate) fn delete_records(&mut self, runtime: &Runtime) {
+    pub(crate) fn delete_records(&mut self) {
         let Some(broker) = self.broker.clone() else { return };
         let Some((topic, index, partition)) = self.some_partition(&broker) else { return };
         let (start, end) = (partition.log_start(), partition.visible_end());
         let to = start + self.random.below((end - start).max(0) as u64 + 1) as i64;
-        let deleted = runtime.block_on(broker.delete_records(&partition, to));
+        let deleted = at_once(broker.delete_records(&partition, to));
         self.event(format!("delete the records of {topic}-{index} below {to}: {deleted:?}"));
         let off = self.disk.is_off();
         let Some(model) = self.model.topics.get_mut(&topic).and_then(|topic| topic.partitions.get_mut(index)) else {
@@ -377,5 +368,26 @@ impl World {
                 }
             }
         }
+    }
+}
+
+impl Shared {
+    /// Deletes a topic.
+    pub(crate) fn delete_topic(&self, driver: &Driver) {
+        let (broker, name) = {
+            let mut world = self.world.lock();
+            let (Some(broker), Some(name)) = (world.broker.clone(), world.some_topic()) else { return };
+            (broker, name)
+        };
+        let mut deletion = pin!(broker.delete_topic(&name, Actor::Client));
+        let mut deleted = poll_once(deletion.as_mut());
+        if deleted.is_none() {
+            driver.groups(Driver::sync_all);
+            deleted = poll_once(deletion.as_mut());
+        }
+        let mut world = self.world.lock();
+        world.event(format!("delete {name}: {deleted:?}"));
+        let is_sure = matches!(deleted, Some(Ok(()))) && !world.disk.is_off();
+        world.take_note_of_deletion(&name, is_sure);
     }
 }

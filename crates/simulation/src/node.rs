@@ -65,3 +65,8 @@ pub(crate) fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Option<F::O
         Poll::Pending => None,
     }
 }
+
+/// What a future says that waits for nothing: without a runtime the node does what waits for the disk at once.
+pub(crate) fn at_once<F: Future>(future: F) -> F::Output {
+    poll_once(std::pin::pin!(future)).expect("an answer at once")
+}

@@ -10,12 +10,11 @@ use millpond_broker::{Clock, Ids};
 use millpond_disk::{Crash, Faults, Operation, Random, SimulatedDisk};
 use millpond_metadata::Settings;
 use parking_lot::Mutex;
-use tokio::runtime::Runtime;
 
 use crate::checks::End;
 use crate::model::Model;
 use crate::mutation::{Mutation, Phase};
-use crate::node::{NOW_MS, Node, settings};
+use crate::node::{NOW_MS, Node, at_once, settings};
 use crate::world::{Shared, World};
 
 /// Starts that a crash may interrupt, one after the other.
@@ -79,8 +78,8 @@ impl std::error::Error for Failure {}
 ///
 /// # Errors
 /// The first promise that was broken.
-pub fn simulate(seed: u64, options: Options, runtime: &Runtime) -> Result<Summary, Box<Failure>> {
-    Simulation::new(seed, options).run(runtime)
+pub fn simulate(seed: u64, options: Options) -> Result<Summary, Box<Failure>> {
+    Simulation::new(seed, options).run()
 }
 
 /// Runs the simulations of `seeds`, `threads` at a time, each of which is on one thread. Ends after `failures_max` failures.
@@ -97,13 +96,12 @@ pub fn simulate_all(
     std::thread::scope(|scope| {
         for _ in 0..threads.max(1) {
             scope.spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime without drivers");
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds.end || failures.lock().len() >= failures_max {
                         break;
                     }
-                    let run = catch_unwind(AssertUnwindSafe(|| simulate(seed, options, &runtime)));
+                    let run = catch_unwind(AssertUnwindSafe(|| simulate(seed, options)));
                     let run = run.unwrap_or_else(|_| {
                         let violation = "it ended in a panic, see above".to_owned();
                         Err(Box::new(Failure { seed, violation, events: Vec::new() }))
@@ -179,14 +177,14 @@ impl Simulation {
         }
     }
 
-    fn run(mut self, runtime: &Runtime) -> Result<Summary, Box<Failure>> {
+    fn run(mut self) -> Result<Summary, Box<Failure>> {
         self.watch();
         self.start(None);
         for _ in 0..self.options.actions {
             if self.violation().is_some() {
                 break;
             }
-            self.act(runtime);
+            self.act();
             if self.disk.is_off() {
                 self.restart();
             } else {
@@ -234,7 +232,7 @@ impl Simulation {
     }
 
     /// One thing happens.
-    fn act(&mut self, runtime: &Runtime) {
+    fn act(&mut self) {
         let Some(node) = &self.node else { return };
         let driver = node.driver.clone();
         let choice = self.shared.world.lock().random.below(1_000);
@@ -269,11 +267,11 @@ impl Simulation {
                 self.shared.world.lock().take_note_of_retention();
             }
             890..900 => self.turn(|| driver.purge_deleted()),
-            900..940 => self.shared.world.lock().create_topic(runtime),
-            940..947 => self.shared.world.lock().delete_topic(runtime),
-            947..955 => self.shared.world.lock().grow_topic(runtime),
-            955..965 => self.shared.world.lock().delete_records(runtime),
-            965..970 => self.stop_cleanly(runtime),
+            900..940 => self.shared.world.lock().create_topic(),
+            940..947 => self.shared.delete_topic(&driver),
+            947..955 => self.shared.world.lock().grow_topic(),
+            955..965 => self.shared.world.lock().delete_records(),
+            965..970 => self.stop_cleanly(),
             970..985 => {
                 let calls = self.shared.world.lock().random.below(60);
                 self.shared.world.lock().event(format!("the disk goes off after {calls} calls"));
@@ -290,9 +288,9 @@ impl Simulation {
         self.shared.interleave.store(false, Ordering::SeqCst);
     }
 
-    fn stop_cleanly(&mut self, runtime: &Runtime) {
+    fn stop_cleanly(&mut self) {
         let Some(node) = &self.node else { return };
-        let stopped = runtime.block_on(node.broker.shutdown());
+        let stopped = at_once(node.broker.shutdown());
         let off = self.disk.is_off();
         let crash = {
             let mut world = self.shared.world.lock();

@@ -185,3 +185,39 @@ async fn requests_to_a_node_that_stopped_are_refused_and_not_left_waiting() {
     broker.shutdown().await.unwrap();
     assert_eq!(commit(&broker, "g", "t", 5).await, Some(GroupError::CoordinatorNotAvailable));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_groups_had_read_of_a_deleted_topic_is_not_found_by_a_later_one_whenever_the_node_is_killed() {
+    let dir = tempfile::tempdir().unwrap();
+    let broker = open(dir.path());
+    create(&broker, "t", 1).await;
+    assert_eq!(commit(&broker, "g", "t", 17).await, None);
+    broker.delete_topic("t", Actor::Client).await.unwrap();
+    create(&broker, "t", 1).await;
+    // At once: no request to the coordinator came in between.
+    let killed = copy(dir.path());
+    assert_eq!(committed(&open(killed.path()), "g", "t").await, -1);
+
+    // And when the node ends after the topic and before its offsets: the offsets' log as it was before.
+    assert_eq!(commit(&broker, "g", "t", 18).await, None);
+    let offsets_before = copy(dir.path());
+    broker.delete_topic("t", Actor::Client).await.unwrap();
+    let killed = copy(dir.path());
+    for entry in std::fs::read_dir(offsets_before.path()).unwrap().map(Result::unwrap) {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name.starts_with(OFFSETS_TOPIC) || name.starts_with("millpond-journal") {
+            let target = killed.path().join(&name);
+            if entry.path().is_dir() {
+                for file in std::fs::read_dir(entry.path()).unwrap().map(Result::unwrap) {
+                    std::fs::copy(file.path(), target.join(file.file_name())).unwrap();
+                }
+            } else {
+                std::fs::copy(entry.path(), target).unwrap();
+            }
+        }
+    }
+    let after = open(killed.path());
+    assert_eq!(committed(&after, "g", "t").await, -1);
+    create(&after, "t", 1).await;
+    assert_eq!(committed(&after, "g", "t").await, -1);
+}

@@ -34,9 +34,8 @@ fn every_mistake_is_noticed() {
 
 #[test]
 fn a_seed_makes_the_same_calls_each_time() {
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for seed in 0..50 {
-        let run = || simulate(seed, Options::default(), &runtime).unwrap();
+        let run = || simulate(seed, Options::default()).unwrap();
         assert_eq!(run(), run(), "seed {seed}");
     }
 }
