@@ -21,7 +21,8 @@
 //! `journal` waits for dirty partitions, `sync-N` for those that have too much for the journal, `behind-journal` for a lap
 //! of the journal to end; `groups` for requests and deadlines; `maintenance` for the next interval. When
 //! nothing happens, all of them sleep. Appends and reads run on the caller's thread: they are short. What takes
-//! longer (topics, configurations) runs on tokio's blocking threads.
+//! longer (topics, configurations) runs on tokio's blocking threads. A node that a simulation drives has none of them: what
+//! they do are the calls of [`Driver`].
 //!
 //! # Locks
 //!
