@@ -17,10 +17,11 @@ pub const MAGIC: i8 = 2;
 /// Where the CRC's range starts: at the attributes.
 const CRC_FROM: usize = 21;
 
-const COMPRESSION_MASK: i16 = 0x07;
+pub(crate) const COMPRESSION_MASK: i16 = 0x07;
 pub(crate) const LOG_APPEND_TIME_BIT: i16 = 0x08;
 pub(crate) const TRANSACTIONAL_BIT: i16 = 0x10;
 pub(crate) const CONTROL_BIT: i16 = 0x20;
+pub(crate) const DELETE_HORIZON_BIT: i16 = 0x40;
 
 /// Whose clock a batch's timestamps come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -49,7 +50,7 @@ pub struct BatchHeader {
     pub attributes: i16,
     /// Offset of the last record − base offset.
     pub last_offset_delta: i32,
-    /// Timestamp that the records' deltas are added to, in ms; -1 is none.
+    /// Timestamp that the records' deltas are added to, in ms; -1 is none. With a delete horizon it is that.
     pub base_timestamp: TimestampMs,
     /// The largest timestamp of the records in ms; -1 is none.
     pub max_timestamp: TimestampMs,
@@ -163,6 +164,11 @@ impl BatchHeader {
     /// Whether the batch ends a transaction; its records are not for consumers.
     pub fn is_control(&self) -> bool {
         self.attributes & CONTROL_BIT != 0
+    }
+
+    /// From when on a compaction may remove the batch's tombstones, in ms, if one has been here before (KIP-534).
+    pub fn delete_horizon_ms(&self) -> Option<TimestampMs> {
+        (self.attributes & DELETE_HORIZON_BIT != 0).then_some(self.base_timestamp)
     }
 
     /// Whether the producer is idempotent.

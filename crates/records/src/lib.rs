@@ -1,8 +1,9 @@
 //! What is in a record batch (v2)? View, build, validate, compress.
 //!
 //! Owns the bytes of Kafka's record batch format, magic 2: the header, the records inside, varints,
-//! the CRC-32C and the four compressions. It does no I/O, knows no offsets but those in the bytes, and never
-//! rewrites a batch: the broker stores what the producer sent, with base offset and leader epoch stamped in place.
+//! the CRC-32C and the four compressions. It does no I/O and knows no offsets but those in the bytes. The broker
+//! stores what the producer sent, with base offset and leader epoch stamped in place; only compaction takes records out
+//! of a batch, with [`BatchView::retain`].
 //!
 //! Start with [`BatchHeader`]; read batches with [`batches`] and [`BatchView::records`], make them with
 //! [`BatchBuilder`], check what a client sent with [`validate_produced`].
@@ -39,6 +40,7 @@ mod error;
 mod header;
 mod produced;
 mod record;
+mod retain;
 mod varint;
 mod view;
 
@@ -50,4 +52,5 @@ pub use header::{
 };
 pub use produced::validate_produced;
 pub use record::{Headers, RecordView, Records};
+pub use retain::Retained;
 pub use view::{BatchView, Batches, batches};

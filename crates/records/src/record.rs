@@ -11,9 +11,9 @@ use crate::{BatchError, BatchHeader, TimestampType};
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
     header: BatchHeader,
-    payload: Cow<'a, [u8]>,
+    pub(crate) payload: Cow<'a, [u8]>,
     /// Where the next record starts in `payload`.
-    position: usize,
+    pub(crate) position: usize,
     /// How many records were given.
     taken: usize,
     /// Nothing is read after an error or the last record.
