@@ -45,6 +45,7 @@
 
 mod append;
 pub mod checkpoint;
+mod compaction;
 mod epochs;
 mod error;
 mod fresh;
@@ -69,6 +70,7 @@ mod time;
 mod truncate;
 
 pub use append::{Appended, UNSYNCED_SEGMENTS_MAX};
+pub use compaction::{Cleanable, Compacted, Compaction, STEP_BYTES, Step};
 pub use error::{AppendError, LogError, ReadError};
 pub use fresh::FreshBatches;
 pub use log::{PartitionLog, SegmentInfo};

@@ -9,6 +9,7 @@ use millpond_types::{LeaderEpoch, Offset, TimestampMs, TopicId};
 use parking_lot::{Mutex, RwLock};
 
 use crate::append::Unsynced;
+use crate::compaction::CompactionCheckpoint;
 use crate::epochs::LeaderEpochs;
 use crate::fresh::Fresh;
 use crate::open_files::OpenFiles;
@@ -36,6 +37,8 @@ pub struct PartitionLog {
     /// Segments that were taken out, whose files have their names still.
     pub(crate) gone: Mutex<Vec<Arc<Segment>>>,
     pub(crate) deleted: Mutex<Vec<DeletedFiles>>,
+    /// What the file of it says.
+    pub(crate) compaction: Mutex<CompactionCheckpoint>,
     pub(crate) log_start: AtomicI64,
     pub(crate) log_end: AtomicI64,
     pub(crate) durable_end: AtomicI64,
@@ -120,6 +123,7 @@ impl PartitionLog {
             epochs: LeaderEpochs::default(),
             started: SegmentStart::default(),
             checkpoint_snapshot: None,
+            compaction: CompactionCheckpoint::default(),
         };
         Ok(PartitionLog::from_parts(dir, topic_id, options, budget, parts))
     }
@@ -157,6 +161,7 @@ impl PartitionLog {
             epochs: RwLock::new(parts.epochs),
             gone: Mutex::default(),
             deleted: Mutex::default(),
+            compaction: Mutex::new(parts.compaction),
             log_start: AtomicI64::new(parts.log_start),
             log_end: AtomicI64::new(parts.log_end),
             durable_end: AtomicI64::new(parts.log_end),
@@ -301,4 +306,5 @@ pub(crate) struct Parts {
     pub(crate) started: SegmentStart,
     /// The newest snapshot that does not lie at a segment's start.
     pub(crate) checkpoint_snapshot: Option<Offset>,
+    pub(crate) compaction: CompactionCheckpoint,
 }

@@ -11,17 +11,23 @@ pub(crate) const TXN_INDEX: &str = "txnindex";
 pub(crate) const SNAPSHOT: &str = "snapshot";
 /// Comes after the whole name of a file that is to be removed.
 pub(crate) const DELETED: &str = ".deleted";
-/// Comes after the whole name of a file that Kafka's compaction had not finished.
+/// Comes after the whole name of a file that compaction makes, and has not put in the place of others yet.
 pub(crate) const CLEANED: &str = ".cleaned";
 /// Comes after the whole name of a file that was being replaced.
 pub(crate) const TEMPORARY: &str = ".tmp";
 
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
+pub(crate) const COMPACTION_CHECKPOINT: &str = "compaction-checkpoint";
 pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 
 /// `dir/00000000000000000042.kind`
 pub(crate) fn path(dir: &Path, offset: Offset, kind: &str) -> PathBuf {
     dir.join(format!("{offset:020}.{kind}"))
+}
+
+/// `dir/00000000000000000042.kind.cleaned`
+pub(crate) fn cleaned(dir: &Path, offset: Offset, kind: &str) -> PathBuf {
+    dir.join(format!("{offset:020}.{kind}{CLEANED}"))
 }
 
 /// The offset and the kind of a file with a name like `00000000000000000042.log`.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use millpond_disk::{File, FolderEntry};
 use millpond_types::{Offset, TimestampMs};
 
+use crate::compaction::{self, CompactionCheckpoint};
 use crate::epochs::LeaderEpochs;
 use crate::log::{Parts, SegmentStart};
 use crate::segment::Segment;
@@ -44,6 +45,7 @@ pub(crate) struct Files {
     pub(crate) snapshots: Vec<Offset>,
     /// The newest of them that does not lie at a segment's start.
     pub(crate) checkpoint_snapshot: Option<Offset>,
+    pub(crate) compaction: CompactionCheckpoint,
 }
 
 impl PartitionLog {
@@ -58,12 +60,15 @@ impl PartitionLog {
         now_ms: TimestampMs,
     ) -> Result<(PartitionLog, Recovered), LogError> {
         let topic_id = partition_metadata::read_topic_id(dir)?;
-        let mut files = sort_out(dir, millpond_disk::list(dir)?)?;
+        let mut compaction = CompactionCheckpoint::read(dir)?;
+        compaction::complete(dir, &mut compaction)?;
+        let mut files = sort_out(dir, millpond_disk::list(dir)?, compaction)?;
         forget_below_start(dir, &mut files, recovery.log_start_offset)?;
         let (mut parts, recovered) = match open_clean(dir, &files, &options, recovery, now_ms)? {
             Ok(parts) => (parts, Recovered::default()),
             Err(reason) => recovery::recover(dir, &files, &options, recovery, now_ms, reason)?,
         };
+        parts.compaction = compaction.cut_at(dir, parts.log_end)?;
         parts.producers.expire(now_ms, options.producer_id_expiration_ms);
         if let Some(reason) = &recovered.reason {
             tracing::warn!(
@@ -76,8 +81,8 @@ impl PartitionLog {
 }
 
 /// Removes what earlier runs left behind, and sorts out the rest. Files of unknown names are left alone.
-fn sort_out(dir: &Path, entries: Vec<FolderEntry>) -> Result<Files, LogError> {
-    let mut files = Files { logs: Vec::new(), snapshots: Vec::new(), checkpoint_snapshot: None };
+fn sort_out(dir: &Path, entries: Vec<FolderEntry>, compaction: CompactionCheckpoint) -> Result<Files, LogError> {
+    let mut files = Files { logs: Vec::new(), snapshots: Vec::new(), checkpoint_snapshot: None, compaction };
     let mut indexes = Vec::new();
     for entry in entries.iter().filter(|entry| !entry.is_dir) {
         if [names::DELETED, names::CLEANED, names::TEMPORARY].iter().any(|suffix| entry.name.ends_with(suffix)) {
@@ -159,5 +164,6 @@ fn open_clean(
     let epochs = LeaderEpochs::read(dir)?;
     let log_start = first.max(recovery.log_start_offset);
     let checkpoint_snapshot = files.checkpoint_snapshot;
-    Ok(Ok(Parts { file, segments, log_start, log_end, producers, epochs, started, checkpoint_snapshot }))
+    let compaction = files.compaction;
+    Ok(Ok(Parts { file, segments, log_start, log_end, producers, epochs, started, checkpoint_snapshot, compaction }))
 }

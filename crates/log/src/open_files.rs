@@ -27,7 +27,8 @@ pub(crate) struct OpenFiles {
 #[derive(Debug)]
 struct Place {
     offset: Offset,
-    segment: Offset,
+    /// The id of the segment.
+    segment: u64,
     position: u64,
 }
 
@@ -58,22 +59,22 @@ impl OpenFiles {
     }
 
     /// Where in `segment` the batch at exactly `offset` starts, if a reader stopped before it.
-    pub(crate) fn place(&self, segment: Offset, offset: Offset) -> Option<u64> {
+    pub(crate) fn place(&self, segment: &Segment, offset: Offset) -> Option<u64> {
         let places = self.places.lock();
-        places.iter().rev().find(|p| p.offset == offset && p.segment == segment).map(|p| p.position)
+        places.iter().rev().find(|p| p.offset == offset && p.segment == segment.id()).map(|p| p.position)
     }
 
     /// A reader stopped in `segment` before the batch at `offset`, which starts at `position`.
-    pub(crate) fn remember(&self, segment: Offset, offset: Offset, position: u64) {
+    pub(crate) fn remember(&self, segment: &Segment, offset: Offset, position: u64) {
         let mut places = self.places.lock();
         places.retain(|p| p.offset != offset);
         if places.len() == PLACES_MAX {
             places.pop_front();
         }
-        places.push_back(Place { offset, segment, position });
+        places.push_back(Place { offset, segment: segment.id(), position });
     }
 
-    /// Forgets all places, since the log was cut.
+    /// Forgets all places, since the log was cut or compacted.
     pub(crate) fn forget_places(&self) {
         self.places.lock().clear();
     }

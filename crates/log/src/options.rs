@@ -1,7 +1,7 @@
 //! What a topic's configuration says about its logs.
 
 /// How a log rolls, indexes, keeps and deletes. The default is Kafka's.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct LogOptions {
     /// Bytes of a segment before the next is begun (`segment.bytes`); at most `i32::MAX`, as positions are 31 bits.
     pub segment_bytes: u64,
@@ -17,6 +17,16 @@ pub struct LogOptions {
     pub retention_ms: i64,
     /// Old segments are deleted while the rest is at least as large (`retention.bytes`); -1 keeps them.
     pub retention_bytes: i64,
+    /// Of the records with one key the newest stays (`cleanup.policy` with `compact`).
+    pub compact: bool,
+    /// A tombstone stays for so long after it was compacted first (`delete.retention.ms`).
+    pub delete_retention_ms: i64,
+    /// Segments with a record younger than this are not compacted (`min.compaction.lag.ms`).
+    pub min_compaction_lag_ms: i64,
+    /// Segments that begin with an older record are compacted, whatever the ratio (`max.compaction.lag.ms`).
+    pub max_compaction_lag_ms: i64,
+    /// Compaction waits until a larger part of the log is dirty, from 0 to 1 (`min.cleanable.dirty.ratio`).
+    pub min_cleanable_dirty_ratio: f64,
     /// Deleted segments stay on disk for so long (`file.delete.delay.ms`).
     pub file_delete_delay_ms: i64,
     /// Reserve the room for a segment when it is begun (`preallocate`).
@@ -40,6 +50,11 @@ impl Default for LogOptions {
             index_bytes_max: 10 << 20,
             retention_ms: 7 * 24 * 60 * 60 * 1000,
             retention_bytes: -1,
+            compact: false,
+            delete_retention_ms: 24 * 60 * 60 * 1000,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
+            min_cleanable_dirty_ratio: 0.5,
             file_delete_delay_ms: 60_000,
             preallocate: false,
             tail_bytes_max: 4 << 20,

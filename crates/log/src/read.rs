@@ -106,9 +106,11 @@ pub struct FetchedBytes {
     pub chunks: Vec<Bytes>,
     /// Bytes of all chunks.
     pub len: usize,
-    /// The first batch's base offset, which may lie below what was asked for; what was asked for if there is no batch.
+    /// The first batch's base offset, which may lie below what was asked for, or above, where compaction left a hole; what was
+    /// asked for if there is no batch.
     pub base_offset: Offset,
-    /// The offset after the last batch; what was asked for if there is no batch. Read on from here.
+    /// The offset after the last batch; what was asked for if there is no batch, or the end, if there is none below it. Read on
+    /// from here.
     pub next_offset: Offset,
 }
 
@@ -224,7 +226,7 @@ impl PartitionLog {
         // Who reads on from where somebody stopped needs no index.
         let remembered = match from == segment.base_offset() {
             true => Some(0),
-            false => self.open_files.place(segment.base_offset(), from),
+            false => self.open_files.place(&segment, from),
         };
         let mut read = None;
         if let Some(position) = remembered {
@@ -244,12 +246,16 @@ impl PartitionLog {
             }
         };
         if read.len == 0 {
+            if read.base_offset >= end {
+                // All there was below the end made room for what came behind it.
+                fetched.next_offset = end;
+            }
             return Ok(());
         }
         if first {
             fetched.base_offset = read.base_offset;
         }
-        self.open_files.remember(segment.base_offset(), read.next_offset, read.position + read.len as u64);
+        self.open_files.remember(&segment, read.next_offset, read.position + read.len as u64);
         fetched.len += read.len;
         fetched.next_offset = read.next_offset;
         match (pieces, read.bytes) {
@@ -263,11 +269,13 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// No batch of `segment` ends at or after the offset: a hole, as Kafka's compaction leaves them.
+    /// No batch of `segment` ends at or after the offset: a hole, as compaction leaves them.
     fn go_to_next_segment(&self, segment: &Segment, fetched: &mut FetchedBytes) {
         let segments = self.segments.read();
-        if let Some(next) = segments.iter().find(|other| other.base_offset() > segment.base_offset()) {
-            fetched.next_offset = next.base_offset();
+        // Over those of which nothing is left.
+        let mut later = segments.iter().filter(|other| other.base_offset() > segment.base_offset());
+        if let Some(next) = later.find(|other| other.size() > 0).or(segments.last()) {
+            fetched.next_offset = fetched.next_offset.max(next.base_offset());
         }
     }
 }

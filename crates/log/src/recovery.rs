@@ -53,7 +53,9 @@ pub(crate) fn recover(
     }
     let newest = files.logs.last().map(|(base, _)| *base);
     for (base, len) in files.logs.iter().skip(first_scanned) {
-        if !ended && *base != log_end {
+        // What compaction has taken out is not missing.
+        let is_hole = *base > log_end && *base <= files.compaction.holes_below;
+        if !ended && *base != log_end && !is_hole {
             ended = true;
             recovered.add_reason(format!("segment {base} does not begin where the one before ends, at {log_end}"));
         }
@@ -63,7 +65,8 @@ pub(crate) fn recover(
             continue;
         }
         let is_newest = newest == Some(*base);
-        let scan = scan_segment(dir, (*base, *len), is_newest, recovery, interval_bytes, &mut epochs, &mut recovered)?;
+        let known = Known { recovery, holes_below: files.compaction.holes_below, is_newest };
+        let scan = scan_segment(dir, (*base, *len), known, interval_bytes, &mut epochs, &mut recovered)?;
         log_end = scan.end;
         ended = scan.broken;
         scanned.push(scan);
@@ -116,7 +119,10 @@ pub(crate) fn recover(
     let (file, _) = active.file()?;
     let started = SegmentStart::of_opened(active.size(), now_ms);
     let checkpoint_snapshot = files.checkpoint_snapshot;
-    Ok((Parts { segments, file, log_start, log_end, producers, epochs, started, checkpoint_snapshot }, recovered))
+    let compaction = files.compaction;
+    let parts =
+        Parts { segments, file, log_start, log_end, producers, epochs, started, checkpoint_snapshot, compaction };
+    Ok((parts, recovered))
 }
 
 impl Recovered {
@@ -144,15 +150,25 @@ struct Scan {
     broken: bool,
 }
 
+/// What is known of a segment before it is looked at.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    recovery: Recovery,
+    /// Below it offsets may be missing.
+    holes_below: Offset,
+    /// It is the last one of its log.
+    is_newest: bool,
+}
+
 fn scan_segment(
     dir: &Path,
     (base, len): (Offset, u64),
-    is_newest: bool,
-    recovery: Recovery,
+    known: Known,
     interval_bytes: u32,
     epochs: &mut LeaderEpochs,
     recovered: &mut Recovered,
 ) -> Result<Scan, LogError> {
+    let Known { recovery, is_newest, .. } = known;
     let recovery_point = recovery.recovery_point;
     let path = names::path(dir, base, names::LOG);
     let file = Arc::new(File::open(&path)?);
@@ -167,7 +183,7 @@ fn scan_segment(
         let fault = match scanner.step()? {
             Step::End => break None,
             Step::Broken(what) => what,
-            Step::Batch(position, header, bytes) => match check_batch(&header, bytes, base, end, recovery_point) {
+            Step::Batch(position, header, bytes) => match check_batch(&header, bytes, base, end, known) {
                 Ok(verified) => {
                     recovered.bytes_verified += if verified { bytes.len() as u64 } else { 0 };
                     let len = bytes.len() as u64;
@@ -215,18 +231,19 @@ fn check_batch(
     bytes: &[u8],
     segment_base: Offset,
     expected: Offset,
-    recovery_point: Offset,
+    known: Known,
 ) -> Result<bool, String> {
     if header.last_offset_delta < 0 {
         return Err(format!("the batch at offset {} ends before it begins", header.base_offset));
     }
-    if header.base_offset != expected {
+    let is_hole = header.base_offset > expected && header.base_offset <= known.holes_below;
+    if header.base_offset != expected && !is_hole {
         return Err(format!("a batch at offset {} where {expected} is next", header.base_offset));
     }
     if header.last_offset() - segment_base > i64::from(u32::MAX) {
         return Err(format!("offset {} is too far from the segment's first", header.last_offset()));
     }
-    if header.last_offset() < recovery_point {
+    if header.last_offset() < known.recovery.recovery_point {
         return Ok(false);
     }
     verify_crc(bytes).map_err(|error| error.to_string())?;

@@ -44,7 +44,9 @@ impl PartitionLog {
             };
             let too_large = oldest.size() > 0 && oldest.size() <= surplus_bytes;
             let below_start = end.is_some_and(|end| end <= self.log_start_offset());
-            let wanted = below_start || too_large || is_expired(&oldest, &options, now_ms)?;
+            // Compaction leaves empty segments; they must not keep what follows.
+            let is_left_over = oldest.size() == 0 && end.is_some() && (options.retention_ms >= 0 || surplus_bytes > 0);
+            let wanted = below_start || is_left_over || too_large || is_expired(&oldest, &options, now_ms)?;
             if !wanted || end.unwrap_or(self.log_end_offset()) > floor {
                 break;
             }
@@ -108,6 +110,8 @@ impl PartitionLog {
         if count == 0 {
             return Ok(());
         }
+        // While it says that some of them were being replaced, a start would miss the new one.
+        self.settle_swap()?;
         let gone: Vec<Arc<Segment>> = {
             let mut segments = self.segments.write();
             assert!(count < segments.len(), "the active segment is never deleted");

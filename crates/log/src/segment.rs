@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use millpond_disk::File;
-use millpond_records::BatchHeader;
+use millpond_records::{BatchHeader, HEADER_LEN};
 use millpond_types::{Offset, TimestampMs};
 use parking_lot::{Mutex, RwLock};
 
@@ -13,9 +13,14 @@ use crate::index::{self, Lookup, MaxTimestamp, MemoryIndexes};
 use crate::scan::{Scanner, Step};
 use crate::{LogError, names};
 
+/// The next [`Segment::id`].
+static NEXT_ID: AtomicU64 = AtomicU64::new(0);
+
 /// One segment of a log. Readers share it with the appender; the last one of a log is the one that is written.
 #[derive(Debug)]
 pub(crate) struct Segment {
+    /// Tells it from another of the same base offset, that it takes the place of.
+    id: u64,
     base_offset: Offset,
     dir: PathBuf,
     /// Bytes between two index entries.
@@ -61,6 +66,7 @@ impl Segment {
         interval_bytes: u32,
     ) -> Segment {
         Segment {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             base_offset,
             dir: dir.to_owned(),
             interval_bytes,
@@ -74,6 +80,7 @@ impl Segment {
     /// A segment that is there and complete. Nothing is read.
     pub(crate) fn on_disk(dir: &Path, base_offset: Offset, size: u64, interval_bytes: u32) -> Segment {
         Segment {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             base_offset,
             dir: dir.to_owned(),
             interval_bytes,
@@ -82,6 +89,10 @@ impl Segment {
             index_files: Mutex::new(()),
             file: Mutex::new(None),
         }
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
     }
 
     pub(crate) fn base_offset(&self) -> Offset {
@@ -179,6 +190,24 @@ impl Segment {
         Ok(())
     }
 
+    /// From now on it needs no name in the folder: its file stays open, and its indexes are in memory, for those who have it in
+    /// hand while others take its place.
+    pub(crate) fn retire(&self) -> Result<(), LogError> {
+        // In this order: with the indexes in memory, nobody closes the file any more.
+        self.load_indexes()?;
+        self.file().map(drop)
+    }
+
+    /// The largest timestamp of its first batch; `None` if there is no batch, or it has none.
+    pub(crate) fn first_timestamp(&self) -> Result<Option<TimestampMs>, LogError> {
+        let (file, opened) = self.file()?;
+        let header = file.read_at(HEADER_LEN, 0)?;
+        if opened {
+            self.close_file();
+        }
+        Ok(BatchHeader::parse(&header).ok().map(|header| header.max_timestamp).filter(|timestamp| *timestamp >= 0))
+    }
+
     /// Cuts the segment's indexes; the caller cuts the file and sees to it that no one appends.
     pub(crate) fn truncate_to(&self, offset: Offset, position: u64) -> Result<(), LogError> {
         self.size.store(position, Ordering::Release);
@@ -201,7 +230,7 @@ impl Segment {
             Indexes::Disk { max: Some(max) } => return Ok(*max),
             Indexes::Disk { max: None } => {}
         }
-        let found = self.disk_times(|_| true)?;
+        let found = self.times(|memory| Some(memory.max()), |_| true)?;
         let max = found.unwrap_or(MaxTimestamp { timestamp: -1, offset: self.base_offset });
         if let Indexes::Disk { max: known } = &mut *self.indexes.write() {
             *known = Some(max);
@@ -211,33 +240,40 @@ impl Segment {
 
     /// The newest entry of the time index with a timestamp below `timestamp`.
     pub(crate) fn time_before(&self, timestamp: TimestampMs) -> Result<Option<MaxTimestamp>, LogError> {
-        if let Indexes::Memory(memory) = &*self.indexes.read() {
-            return Ok(memory.time_before(timestamp));
-        }
-        self.disk_times(|e| e.timestamp < timestamp)
+        self.times(|memory| memory.time_before(timestamp), |e| e.timestamp < timestamp)
     }
 
     /// The newest entry of the time index with an offset below `end`.
     pub(crate) fn time_within(&self, end: Offset) -> Result<Option<MaxTimestamp>, LogError> {
-        if let Indexes::Memory(memory) = &*self.indexes.read() {
-            return Ok(memory.time_within(end));
-        }
-        self.disk_times(|e| self.base_offset + i64::from(e.relative) < end)
+        self.times(|memory| memory.time_within(end), |e| self.base_offset + i64::from(e.relative) < end)
     }
 
-    fn disk_times(&self, before: impl Fn(&index::TimeEntry) -> bool) -> Result<Option<MaxTimestamp>, LogError> {
+    /// The last entry of the time index for which `before` holds; `in_memory` finds it there.
+    fn times(
+        &self,
+        in_memory: impl Fn(&MemoryIndexes) -> Option<MaxTimestamp>,
+        before: impl Fn(&index::TimeEntry) -> bool,
+    ) -> Result<Option<MaxTimestamp>, LogError> {
         let path = self.path(names::TIME_INDEX);
-        let absolute = |e: index::TimeEntry| MaxTimestamp {
-            timestamp: e.timestamp,
-            offset: self.base_offset + i64::from(e.relative),
+        // With the lock held during the look, the file is this segment's: before another takes its place, the indexes are loaded.
+        let look = || match &*self.indexes.read() {
+            Indexes::Memory(memory) => Ok(Lookup::Found(in_memory(memory))),
+            Indexes::Disk { .. } => index::time_entry_before(&path, &before).map(|found| match found {
+                Lookup::Found(e) => {
+                    let offset = self.base_offset + i64::from(e.relative);
+                    Lookup::Found(Some(MaxTimestamp { timestamp: e.timestamp, offset }))
+                }
+                Lookup::BeforeFirst => Lookup::BeforeFirst,
+                Lookup::Damaged => Lookup::Damaged,
+            }),
         };
-        let mut found = index::time_entry_before(&path, &before)?;
+        let mut found = look()?;
         if found == Lookup::Damaged {
             self.rebuild_indexes("its time index is missing or damaged")?;
-            found = index::time_entry_before(&path, &before)?;
+            found = look()?;
         }
         match found {
-            Lookup::Found(entry) => Ok(Some(absolute(entry))),
+            Lookup::Found(entry) => Ok(entry),
             Lookup::BeforeFirst => Ok(None),
             Lookup::Damaged => Err(LogError::Damaged { path, what: "it cannot be rebuilt".to_owned() }),
         }
@@ -280,17 +316,21 @@ impl Segment {
 
     /// Where to start looking for `offset`, by the index.
     fn position_before(&self, offset: Offset) -> Result<u64, LogError> {
-        if let Indexes::Memory(memory) = &*self.indexes.read() {
-            return Ok(memory.position_before(offset));
-        }
-        if offset < self.base_offset {
-            return Ok(0);
-        }
-        let relative = u32::try_from(offset - self.base_offset).unwrap_or(u32::MAX);
-        match index::offset_entry_before(&self.path(names::INDEX), relative)? {
-            Lookup::Found(entry) if u64::from(entry.position) < self.size() => Ok(u64::from(entry.position)),
-            Lookup::BeforeFirst => Ok(0),
-            Lookup::Found(_) | Lookup::Damaged => {
+        let look = || match &*self.indexes.read() {
+            Indexes::Memory(memory) => Ok(Some(memory.position_before(offset))),
+            Indexes::Disk { .. } if offset < self.base_offset => Ok(Some(0)),
+            Indexes::Disk { .. } => {
+                let relative = u32::try_from(offset - self.base_offset).unwrap_or(u32::MAX);
+                index::offset_entry_before(&self.path(names::INDEX), relative).map(|found| match found {
+                    Lookup::Found(entry) => Some(u64::from(entry.position)).filter(|position| *position < self.size()),
+                    Lookup::BeforeFirst => Some(0),
+                    Lookup::Damaged => None,
+                })
+            }
+        };
+        match look()? {
+            Some(position) => Ok(position),
+            None => {
                 self.rebuild_indexes("its index is missing or damaged")?;
                 Ok(0)
             }

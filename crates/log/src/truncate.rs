@@ -54,6 +54,10 @@ impl PartitionLog {
             segments.drain(keep..).collect()
         };
 
+        {
+            let mut known = self.compaction.lock();
+            *known = known.cut_at(&self.dir, end)?;
+        }
         // Newest first: a crash in between leaves a log without a hole.
         for other in gone.iter().rev() {
             writer.unsynced.retain(|rolled| !Arc::ptr_eq(&rolled.segment, other));

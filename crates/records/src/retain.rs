@@ -92,8 +92,9 @@ impl BatchView<'_> {
 
     /// The batch without any record: it tells what its producer wrote last, and where the log's offsets have been.
     pub fn emptied(&self) -> Vec<u8> {
-        let attributes = self.header.attributes & !COMPRESSION_MASK;
-        let header = BatchHeader { record_count: 0, attributes, ..self.header };
+        let attributes = self.header.attributes & !(COMPRESSION_MASK | DELETE_HORIZON_BIT);
+        // No record has a timestamp any more that somebody could look for.
+        let header = BatchHeader { record_count: 0, attributes, base_timestamp: -1, max_timestamp: -1, ..self.header };
         assemble(header, &[]).unwrap_or_else(|| unreachable!("a header fits a batch"))
     }
 }

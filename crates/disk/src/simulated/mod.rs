@@ -207,6 +207,11 @@ impl SimulatedDisk {
         self.state.lock().capacity_bytes = capacity_bytes;
     }
 
+    /// How many bytes are taken.
+    pub fn used_bytes(&self) -> u64 {
+        self.state.lock().used_bytes()
+    }
+
     /// The time that files written from now on bear, ms since 1970.
     pub fn set_now_ms(&self, now_ms: i64) {
         self.state.lock().now_ms = now_ms;

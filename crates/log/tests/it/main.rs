@@ -1,5 +1,6 @@
 //! The log as its callers see it: on a real disk, through its public interface.
 
+mod compaction;
 mod concurrency;
 mod crash;
 mod files;

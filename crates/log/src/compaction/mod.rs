@@ -1,0 +1,455 @@
+//! Compaction: of the records with one key, the newest stays (`cleanup.policy=compact`).
+//!
+//! ```text
+//! segments   | 0 ········· | 900 ····· | 1400 ······ | 2000 ········ | 2600 (active)
+//!              clean: each   ^           dirty                       ^
+//!              key once      clean_below                             end: what may be looked at
+//!
+//! 1. collect   reads the dirty part and notes where each key was written last                  latest.rs
+//! 2. rewrite   reads everything below the end and writes what stays into new segments          rewrite.rs
+//! 3. swap      puts a new segment in the place of old ones, as a whole, also if the power goes  swap.rs, checkpoint.rs
+//! ```
+//!
+//! A record stays if no newer one with its key was noted. Offsets, timestamps and the order stay as they were, so that
+//! afterwards there are holes between offsets. Tombstones stay for `delete.retention.ms` after they were compacted first. The last
+//! batch of each producer stays, if need be without its records, so that what producers have sent can be learned from the batches;
+//! so does the last one of all, so that consumers get to the end.
+//! What cannot be decompressed or read stays as it is; what has no key goes, as in Kafka.
+//!
+//! With more keys than fit the memory that is given, the end is where it was full; another compaction goes on from there.
+//!
+//! A compaction is done in steps of about [`STEP_BYTES`], between which nothing is held but memory and files: the log may be
+//! read, written, synced, cut and trimmed. What it was to replace and is gone meanwhile ends it.
+
+mod checkpoint;
+mod latest;
+mod rewrite;
+mod swap;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use millpond_records::{BatchHeader, BatchView, Retained, batches, verify_crc};
+use millpond_types::{Offset, ProducerId, TimestampMs};
+
+pub(crate) use checkpoint::CompactionCheckpoint;
+pub(crate) use swap::complete;
+
+use crate::segment::Segment;
+use crate::{DECOMPRESSED_BYTES_MAX, LogError, PartitionLog, names};
+use latest::{KeyHash, LatestOffsets};
+use rewrite::Output;
+
+/// Bytes that a step reads; more if a batch is larger.
+pub const STEP_BYTES: usize = 1 << 20;
+
+/// What a compaction of a log would be about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cleanable {
+    /// Bytes of the segments in which each key is there once.
+    pub clean_bytes: u64,
+    /// Bytes of the segments after them that may be compacted.
+    pub dirty_bytes: u64,
+    /// Among them are records that should have been compacted by now (`max.compaction.lag.ms`).
+    pub is_overdue: bool,
+    /// Where the dirty ones begin.
+    pub(crate) first_dirty: Offset,
+    /// Where they end.
+    pub(crate) end: Offset,
+}
+
+impl Cleanable {
+    /// Which part of it is dirty, from 0 to 1.
+    pub fn dirty_ratio(&self) -> f64 {
+        self.dirty_bytes as f64 / (self.clean_bytes + self.dirty_bytes).max(1) as f64
+    }
+}
+
+/// What a compaction came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Compacted {
+    /// Bytes that were read, those of the first pass included.
+    pub bytes_read: u64,
+    /// Bytes that were written.
+    pub bytes_written: u64,
+    /// Keys that were noted.
+    pub keys: u64,
+    /// Records that were taken out.
+    pub records_removed: u64,
+    /// Segments that made room for others.
+    pub segments_replaced: u64,
+    /// Batches that could not be read and stay as they are.
+    pub batches_unreadable: u64,
+    /// Each key is there once below it.
+    pub clean_below: Offset,
+}
+
+/// How a step went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// There is more to do. This many bytes were read and written.
+    More(u64),
+    /// That was the last one.
+    Done(Compacted),
+    /// Some of the segments are not part of the log any more. What was done before is good.
+    Abandoned,
+}
+
+/// A compaction between two of its steps. Made by [`PartitionLog::begin_compaction`].
+#[derive(Debug)]
+pub struct Compaction {
+    /// Each segment, and where the next one begins; all of the log up to `end`.
+    segments: Vec<(Arc<Segment>, Offset)>,
+    place: Place,
+    /// The first pass is over.
+    is_collected: bool,
+    /// The segment that is being written, and the number of the first of those that it is to replace.
+    output: Option<(Output, usize)>,
+    first_dirty: Offset,
+    /// Records from here on are not looked at.
+    end: Offset,
+    latest: LatestOffsets,
+    /// Where each producer's last batch ends, as far as it lies below `end`.
+    last_offsets: HashMap<ProducerId, Offset>,
+    now_ms: TimestampMs,
+    delete_horizon_ms: TimestampMs,
+    keys_of_batch: Vec<(KeyHash, Offset)>,
+    compacted: Compacted,
+}
+
+/// Where the next step goes on.
+#[derive(Debug, Clone, Copy, Default)]
+struct Place {
+    segment: usize,
+    position: u64,
+    /// No batch of the segment begins before, from `position` on.
+    next_offset: Offset,
+}
+
+impl PartitionLog {
+    /// What there is to compact, below `floor` and of what is in the log's own files. `None` if nothing is dirty, or if the
+    /// log is not to be compacted at all.
+    pub fn cleanable(&self, now_ms: TimestampMs, floor: Offset) -> Result<Option<Cleanable>, LogError> {
+        let options = self.options();
+        if !options.compact {
+            return Ok(None);
+        }
+        let floor = floor.min(self.recovery_point());
+        let clean_below = self.compaction.lock().clean_below.max(self.log_start_offset());
+        let mut found =
+            Cleanable { clean_bytes: 0, dirty_bytes: 0, is_overdue: false, first_dirty: clean_below, end: clean_below };
+        for (segment, end) in self.rolled_segments().into_iter().take_while(|(_, end)| *end <= floor) {
+            if end <= clean_below {
+                found.clean_bytes += segment.size();
+                continue;
+            }
+            let lag_ms = options.min_compaction_lag_ms;
+            if lag_ms > 0 && segment.max_timestamp()?.timestamp > now_ms.saturating_sub(lag_ms) {
+                break;
+            }
+            if options.max_compaction_lag_ms < i64::MAX && !found.is_overdue {
+                let is_old = |first: TimestampMs| now_ms.saturating_sub(first) > options.max_compaction_lag_ms;
+                found.is_overdue = segment.first_timestamp()?.is_some_and(is_old);
+            }
+            found.dirty_bytes += segment.size();
+            found.end = end;
+        }
+        Ok((found.dirty_bytes > 0).then_some(found))
+    }
+
+    /// Whether that is worth it, by `min.cleanable.dirty.ratio` and `max.compaction.lag.ms`.
+    pub fn is_due(&self, cleanable: &Cleanable) -> bool {
+        cleanable.is_overdue || cleanable.dirty_ratio() > self.options().min_cleanable_dirty_ratio
+    }
+
+    /// Begins to compact what [`PartitionLog::cleanable`] tells; `None` if there is nothing. Keys take at most
+    /// `keys_bytes_max` bytes of memory. The caller sees to it that there is one compaction of a log at a time.
+    pub fn begin_compaction(
+        &self,
+        now_ms: TimestampMs,
+        floor: Offset,
+        keys_bytes_max: usize,
+    ) -> Result<Option<Compaction>, LogError> {
+        self.check_poison()?;
+        self.settle_swap()?;
+        let Some(Cleanable { first_dirty, end, .. }) = self.cleanable(now_ms, floor)? else { return Ok(None) };
+        let mut segments = self.rolled_segments();
+        segments.retain(|(_, segment_end)| *segment_end <= end);
+        let first = segments.iter().position(|(_, segment_end)| *segment_end > first_dirty).unwrap_or(0);
+        let last_offsets =
+            self.active_producers().into_iter().map(|producer| (producer.producer_id, producer.last_offset));
+        Ok(Some(Compaction {
+            segments,
+            place: Place { segment: first, ..Place::default() },
+            is_collected: false,
+            output: None,
+            first_dirty,
+            end,
+            latest: LatestOffsets::new(self.topic_id, keys_bytes_max),
+            last_offsets: last_offsets.filter(|(_, last)| *last < end).collect(),
+            now_ms,
+            delete_horizon_ms: now_ms.saturating_add(self.options().delete_retention_ms),
+            keys_of_batch: Vec::new(),
+            compacted: Compacted::default(),
+        }))
+    }
+
+    /// Does the next step. After an error, or when it is done, the compaction is over.
+    ///
+    /// A failed write leaves everything as it was, unless it is that of the swap itself: that poisons the log.
+    pub fn compaction_step(&self, compaction: &mut Compaction) -> Result<Step, LogError> {
+        self.check_poison()?;
+        let step = if compaction.is_collected { self.rewrite(compaction) } else { self.collect(compaction) };
+        if !matches!(step, Ok(Step::More(_))) {
+            self.end_compaction(compaction);
+        }
+        step
+    }
+
+    /// Removes what an unfinished compaction has written. Not needed after its last step.
+    pub fn end_compaction(&self, compaction: &mut Compaction) {
+        if let Some((output, _)) = compaction.output.take()
+            // Of a swap that failed halfway, the next start makes the best: it may need the files.
+            && self.poisoned().is_none()
+        {
+            output.discard(&self.dir);
+        }
+    }
+
+    /// All segments but the active one, with where the next one begins.
+    fn rolled_segments(&self) -> Vec<(Arc<Segment>, Offset)> {
+        let segments = self.segments.read();
+        segments
+            .windows(2)
+            .filter_map(|pair| match pair {
+                [segment, next] => Some((segment.clone(), next.base_offset())),
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Calls `each` with whole batches of the segment at `place`, as many as a step reads, until it says no; and moves `place`
+    /// behind them. Gives their bytes; `None`: the segment is not part of the log any more.
+    fn for_each_batch(
+        &self,
+        (segment, segment_end): &(Arc<Segment>, Offset),
+        place: &mut Place,
+        mut each: impl FnMut(&BatchView<'_>) -> Result<bool, LogError>,
+    ) -> Result<Option<u64>, LogError> {
+        if !self.segments.read().iter().any(|other| Arc::ptr_eq(other, segment)) {
+            return Ok(None);
+        }
+        let start = place.position;
+        let bytes = read_chunk(segment, start)?;
+        let damaged = |position: u64, what: &str| {
+            let what = format!("at position {position}: {what}; the log is not compacted until the file is restored");
+            LogError::Damaged { path: segment.path(names::LOG), what }
+        };
+        for batch in batches(&bytes) {
+            let batch = batch.and_then(|batch| verify_crc(batch.bytes).map(|()| batch));
+            let batch = batch.map_err(|error| damaged(place.position, &error.to_string()))?;
+            let header = batch.header;
+            let least = place.next_offset.max(segment.base_offset());
+            if header.base_offset < least || header.last_offset_delta < 0 || header.next_offset() > *segment_end {
+                let (first, last) = (header.base_offset, header.last_offset());
+                let what = format!("a batch of the offsets {first} to {last}, where {least} to {segment_end} may be");
+                return Err(damaged(place.position, &what));
+            }
+            place.position += batch.bytes.len() as u64;
+            place.next_offset = header.next_offset();
+            if !each(&batch)? {
+                break;
+            }
+        }
+        if place.position == start && !bytes.is_empty() {
+            return Err(damaged(start, "it ends in the middle of a batch"));
+        }
+        Ok(Some(place.position - start))
+    }
+
+    /// One step of the first pass.
+    fn collect(&self, compaction: &mut Compaction) -> Result<Step, LogError> {
+        let mut place = compaction.place;
+        let Some(segment) = compaction.segments.get(place.segment).cloned() else {
+            return Ok(compaction.begin_rewrite());
+        };
+        let mut is_full = false;
+        let read = self.for_each_batch(&segment, &mut place, |batch| {
+            is_full = !compaction.note(batch);
+            Ok(!is_full)
+        })?;
+        let Some(read) = read else { return Ok(Step::Abandoned) };
+        compaction.compacted.bytes_read += read;
+        if is_full {
+            return Ok(compaction.begin_rewrite());
+        }
+        let is_over = place.position >= segment.0.size();
+        compaction.place = if is_over { Place { segment: place.segment + 1, ..Place::default() } } else { place };
+        Ok(Step::More(read))
+    }
+
+    /// One step of the second pass.
+    fn rewrite(&self, compaction: &mut Compaction) -> Result<Step, LogError> {
+        let mut place = compaction.place;
+        let number = place.segment;
+        let Some(segment) = compaction.segments.get(number).cloned() else { return self.finish(compaction) };
+        let options = self.options();
+        if compaction.output.is_none() {
+            compaction.output = Some((Output::create(&self.dir, segment.0.base_offset(), &options)?, number));
+        }
+        let log_start = self.log_start_offset();
+        let read = self.for_each_batch(&segment, &mut place, |batch| {
+            compaction.pass_on(batch, log_start)?;
+            Ok(true)
+        })?;
+        let Some(read) = read else { return Ok(Step::Abandoned) };
+        let Some((mut output, first)) = compaction.output.take() else { unreachable!("the second pass writes") };
+        let written = output.take_written();
+        compaction.compacted.bytes_read += read;
+        compaction.compacted.bytes_written += written;
+        let more = Ok(Step::More(read + written));
+        if place.position < segment.0.size() {
+            (compaction.place, compaction.output) = (place, Some((output, first)));
+            return more;
+        }
+        compaction.place = Place { segment: number + 1, ..Place::default() };
+        let merges = number + 1 - first < rewrite::SEGMENTS_MERGED_MAX
+            && compaction
+                .segments
+                .get(number + 1)
+                .is_some_and(|(next, end)| output.has_room_for(next.size(), *end, &options));
+        if merges {
+            compaction.output = Some((output, first));
+            return more;
+        }
+        let old = compaction.segments.get(first..=number).unwrap_or_default();
+        if old.len() == 1 && !output.is_changed() {
+            output.discard(&self.dir);
+            return more;
+        }
+        if !self.swap(output, old, segment.1)? {
+            return Ok(Step::Abandoned);
+        }
+        compaction.compacted.segments_replaced += old.len() as u64;
+        more
+    }
+
+    /// Takes note that everything below the end is clean.
+    fn finish(&self, compaction: &mut Compaction) -> Result<Step, LogError> {
+        let _round = self.round.lock();
+        let mut known = self.compaction.lock();
+        let clean_below = known.clean_below.max(compaction.end).min(self.log_end_offset());
+        let checkpoint = CompactionCheckpoint { clean_below, ..*known };
+        if checkpoint != *known {
+            checkpoint.write(&self.dir)?;
+            *known = checkpoint;
+        }
+        compaction.compacted.clean_below = clean_below;
+        Ok(Step::Done(compaction.compacted))
+    }
+}
+
+impl Compaction {
+    /// How much was done so far.
+    pub fn so_far(&self) -> Compacted {
+        self.compacted
+    }
+
+    fn begin_rewrite(&mut self) -> Step {
+        self.place = Place::default();
+        self.is_collected = true;
+        // What lies behind the end stays as it is.
+        let end = self.end;
+        self.compacted.keys = self.latest.len() as u64;
+        self.segments.retain(|(segment, _)| segment.base_offset() < end);
+        Step::More(0)
+    }
+
+    /// Notes where the keys of a batch were written. `false`: the table is full, and the batch lies behind the end now.
+    fn note(&mut self, batch: &BatchView<'_>) -> bool {
+        let header = batch.header;
+        if header.is_control() || header.next_offset() <= self.first_dirty {
+            return true;
+        }
+        let (latest, keys, first_dirty) = (&self.latest, &mut self.keys_of_batch, self.first_dirty);
+        keys.clear();
+        let read = batch.records(DECOMPRESSED_BYTES_MAX).and_then(|mut records| {
+            records.for_each(|record| {
+                if let Some(key) = record.key.filter(|_| record.offset >= first_dirty) {
+                    keys.push((latest.hash(key), record.offset));
+                }
+            })
+        });
+        if read.is_err() {
+            // It stays as a whole, and takes no place of others.
+            return true;
+        }
+        let fits = keys.iter().all(|(hash, offset)| self.latest.note(*hash, *offset));
+        if fits {
+            return true;
+        }
+        // What was noted of it is true all the same. Of a first batch that alone is too much, what does not fit stays twice.
+        self.end = if header.base_offset > self.first_dirty { header.base_offset } else { header.next_offset() };
+        false
+    }
+
+    /// Writes of a batch what stays.
+    fn pass_on(&mut self, batch: &BatchView<'_>, log_start: Offset) -> Result<(), LogError> {
+        let header = batch.header;
+        let (end, latest, now_ms) = (self.end, &self.latest, self.now_ms);
+        let Some((output, _)) = &mut self.output else { unreachable!("the second pass writes") };
+        if header.base_offset >= end || header.is_control() {
+            return output.take_whole(batch);
+        }
+        let tombstones_go = header.delete_horizon_ms().is_some_and(|horizon| now_ms >= horizon);
+        let retained = batch.retain(DECOMPRESSED_BYTES_MAX, self.delete_horizon_ms, |record| {
+            if record.offset >= end {
+                return true;
+            }
+            let Some(key) = record.key.filter(|_| record.offset >= log_start) else { return false };
+            let is_latest = latest.of(key).is_none_or(|latest| record.offset >= latest);
+            is_latest && (record.value.is_some() || !tombstones_go)
+        });
+        let is_last = self.segments.last().is_some_and(|(_, end)| *end == header.next_offset())
+            || header.has_producer() && self.last_offsets.get(&header.producer_id) == Some(&header.last_offset());
+        match retained {
+            Err(_) => {
+                self.compacted.batches_unreadable += 1;
+                output.take_whole(batch)
+            }
+            Ok(Retained::Whole) if header.record_count > 0 || is_last => output.take_whole(batch),
+            Ok(Retained::Rest { bytes, removed }) => {
+                self.compacted.records_removed += u64::from(removed);
+                output.take(&bytes)
+            }
+            Ok(Retained::Whole | Retained::Nothing) => {
+                self.compacted.records_removed += u64::try_from(header.record_count).unwrap_or(0);
+                match is_last {
+                    true => output.take(&batch.emptied()),
+                    false => {
+                        output.leave_out();
+                        Ok(())
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// About [`STEP_BYTES`] of a segment from `position` on, the first batch whole; nothing at its end.
+fn read_chunk(segment: &Segment, position: u64) -> Result<Vec<u8>, LogError> {
+    let (file, opened) = segment.file()?;
+    let left = usize::try_from(segment.size().saturating_sub(position)).unwrap_or(usize::MAX);
+    let mut bytes = file.read_at(left.min(STEP_BYTES), position)?;
+    if let Ok(header) = BatchHeader::parse(&bytes)
+        && header.size() > bytes.len()
+        && header.size() <= left
+    {
+        let done = bytes.len();
+        file.append_at(&mut bytes, header.size() - done, position + done as u64)?;
+    }
+    if opened {
+        segment.close_file();
+    }
+    Ok(bytes)
+}
