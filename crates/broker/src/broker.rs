@@ -16,17 +16,19 @@ use prometheus_client::registry::Registry;
 
 use crate::blocking::blocking;
 use crate::checkpoints::Checkpoints;
+use crate::compaction;
 use crate::configs::ConfigWish;
 use crate::driver::Driver;
 use crate::errors::{OpenError, TopicError, TrimError};
 use crate::gate::{Gate, Gates};
 use crate::groups::Groups;
-use crate::maintenance::{self, Maintenance};
+use crate::maintenance;
 use crate::metrics::{BrokerMetrics, Sizes};
 use crate::parallel;
 use crate::partition::Partition;
 use crate::producer_ids::ProducerIds;
 use crate::start::{BrokerOptions, Started, Workers, leave_clean_marker, start};
+use crate::stop::StoppableThread;
 use crate::sync::Syncer;
 use crate::topics::{NewTopicRequest, Topics};
 
@@ -39,7 +41,8 @@ pub struct Broker {
     stopping: AtomicBool,
     // In the order in which they end: those that ask for syncs before those that sync, and the lock last.
     groups: Arc<Groups>,
-    maintenance: Maintenance,
+    maintenance: StoppableThread,
+    compaction: StoppableThread,
     pub(crate) topics: Arc<Topics>,
     checkpoints: Arc<Checkpoints>,
     _syncer: Syncer,
@@ -65,8 +68,9 @@ impl Broker {
     pub fn open(options: BrokerOptions) -> Result<Arc<Broker>, OpenError> {
         let started = start(options, Workers::Threads)?;
         let groups = Groups::start(started.topics.clone()).map_err(OpenError::Thread)?;
-        let maintenance = Maintenance::start(started.topics.clone(), started.checkpoints.clone());
-        Ok(Broker::assemble(started, groups, maintenance.map_err(OpenError::Thread)?))
+        let maintenance = maintenance::start(started.topics.clone(), started.checkpoints.clone());
+        let compaction = compaction::start(started.topics.clone()).map_err(OpenError::Thread)?;
+        Ok(Broker::assemble(started, groups, maintenance.map_err(OpenError::Thread)?, compaction))
     }
 
     /// The same without threads: what they do is done when the [`Driver`] is told to. For simulations, which want to choose
@@ -76,16 +80,22 @@ impl Broker {
         let (groups, worker) = Groups::without_thread(started.topics.clone());
         let driver = Driver::new(&started, worker);
         driver.load_groups();
-        Ok((Broker::assemble(started, groups, Maintenance::without_thread()), driver))
+        Ok((Broker::assemble(started, groups, StoppableThread::none(), StoppableThread::none()), driver))
     }
 
-    fn assemble(started: Started, groups: Groups, maintenance: Maintenance) -> Arc<Broker> {
+    fn assemble(
+        started: Started,
+        groups: Groups,
+        maintenance: StoppableThread,
+        compaction: StoppableThread,
+    ) -> Arc<Broker> {
         Arc::new(Broker {
             gates: Gates::default(),
             producer_ids: ProducerIds::default(),
             stopping: AtomicBool::new(false),
             groups: Arc::new(groups),
             maintenance,
+            compaction,
             topics: started.topics,
             checkpoints: started.checkpoints,
             _syncer: started.syncer,
@@ -106,6 +116,7 @@ impl Broker {
     fn close(&self) -> Result<(), OpenError> {
         self.groups.stop();
         self.maintenance.stop();
+        self.compaction.stop();
         // No topic comes or goes any more.
         let metadata_log = self.topics.metadata_log.lock();
         let partitions = self.topics.directory().partitions();

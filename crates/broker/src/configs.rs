@@ -17,14 +17,21 @@ use crate::topics::Topics;
 pub(crate) fn log_options(config: &TopicConfig, settings: &Settings) -> LogOptions {
     // Without "delete" in cleanup.policy nothing is deleted for its age or size.
     let kept = |limit: i64| if config.cleanup_policy.delete { limit } else { -1 };
+    let compact = config.cleanup_policy.compact;
     LogOptions {
         segment_bytes: config.segment_bytes,
-        segment_ms: config.segment_ms,
+        // A quiet log's newest records come to be compacted, too.
+        segment_ms: if compact { config.segment_ms.min(config.max_compaction_lag_ms) } else { config.segment_ms },
         segment_jitter_ms: config.segment_jitter_ms,
         index_interval_bytes: config.index_interval_bytes,
         index_bytes_max: config.segment_index_bytes,
         retention_ms: kept(config.retention_ms),
         retention_bytes: kept(config.retention_bytes),
+        compact,
+        delete_retention_ms: config.delete_retention_ms,
+        min_compaction_lag_ms: config.min_compaction_lag_ms,
+        max_compaction_lag_ms: config.max_compaction_lag_ms,
+        min_cleanable_dirty_ratio: config.min_cleanable_dirty_ratio,
         file_delete_delay_ms: config.file_delete_delay_ms,
         preallocate: config.preallocate,
         tail_bytes_max: settings.partition_tail_bytes_max,
@@ -102,7 +109,7 @@ impl Topics {
         for entry in self.directory().topics() {
             let Some(topic) = image.topic_by_id(entry.topic.id()) else { continue };
             let config = self.config(&image, topic);
-            entry.topic.set_batch_bytes_max(config.max_message_bytes);
+            entry.topic.follow(&config);
             let options = log_options(&config, &self.settings);
             for partition in &entry.partitions {
                 partition.log().set_options(options.clone());

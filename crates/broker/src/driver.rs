@@ -8,6 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::checkpoints::Checkpoints;
+use crate::compaction::CompactionTurns;
 use crate::groups::Worker;
 use crate::maintenance;
 use crate::start::Started;
@@ -21,6 +22,7 @@ pub struct Driver {
     checkpoints: Arc<Checkpoints>,
     turns: SyncTurns,
     groups: Mutex<Worker>,
+    compaction: Mutex<CompactionTurns>,
 }
 
 impl Driver {
@@ -30,6 +32,7 @@ impl Driver {
             checkpoints: started.checkpoints.clone(),
             turns: started.syncer.turns(),
             groups: Mutex::new(groups),
+            compaction: Mutex::new(CompactionTurns::new(started.topics.clone())),
         }
     }
 
@@ -78,6 +81,11 @@ impl Driver {
     /// Removes the files of deleted segments whose delay is over.
     pub fn purge_deleted(&self) {
         maintenance::purge_deleted(&self.topics);
+    }
+
+    /// One step of compaction.
+    pub fn compaction_step(&self) -> bool {
+        self.compaction.lock().step().is_some()
     }
 
     /// Writes the checkpoints; `false` if that failed.

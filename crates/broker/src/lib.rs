@@ -19,7 +19,7 @@
 //! # Threads
 //!
 //! `journal` waits for dirty partitions, `sync-N` for those that have too much for the journal, `behind-journal` for a lap
-//! of the journal to end; `groups` for requests and deadlines; `maintenance` for the next interval. When
+//! of the journal to end; `groups` for requests and deadlines; `maintenance` and `compaction` for the next interval. When
 //! nothing happens, all of them sleep. Appends and reads run on the caller's thread: they are short. What takes
 //! longer (topics, configurations) runs on tokio's blocking threads. A node that a simulation drives has none of them: what
 //! they do are the calls of [`Driver`].
@@ -35,6 +35,7 @@ mod blocking;
 mod broker;
 mod checkpoints;
 mod clock;
+mod compaction;
 mod configs;
 mod directory;
 mod driver;
@@ -45,6 +46,7 @@ mod gate;
 mod groups;
 mod ids;
 mod internal_records;
+mod keys;
 mod maintenance;
 mod meta_properties;
 mod metadata_log;
@@ -52,9 +54,11 @@ mod metrics;
 mod parallel;
 mod partition;
 mod pins;
+mod priority;
 mod produce;
 mod producer_ids;
 mod start;
+mod stop;
 mod sync;
 mod topic;
 mod topics;
@@ -73,6 +77,7 @@ pub use internal_records::NewRecord;
 pub use metrics::BrokerMetrics;
 pub use millpond_log::{Appended, BatchPiece, FetchedBytes, FilePiece, FoundBatches, OPEN_SEGMENTS_MAX};
 pub use partition::Partition;
+pub use priority::lower_thread_priority;
 pub use produce::{Acks, Begun, Gated, ProducePartition};
 pub use start::BrokerOptions;
 pub use topics::NewTopicRequest;

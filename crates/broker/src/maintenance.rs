@@ -5,71 +5,15 @@
 //! was not deleted today is deleted in five minutes.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
 use crate::checkpoints::Checkpoints;
+use crate::stop::{Stop, StoppableThread};
 use crate::topics::Topics;
 
-/// The thread, from outside. It ends when this is dropped.
-#[derive(Debug)]
-pub(crate) struct Maintenance {
-    stop: Arc<Stop>,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-#[derive(Debug, Default)]
-struct Stop {
-    stopping: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Stop {
-    /// Sleeps until `until`. Says whether to go on.
-    fn sleep(&self, until: Instant) -> bool {
-        let mut stopping = self.stopping.lock();
-        while !*stopping {
-            if self.changed.wait_until(&mut stopping, until).timed_out() {
-                break;
-            }
-        }
-        !*stopping
-    }
-}
-
-impl Maintenance {
-    /// Starts the thread.
-    pub(crate) fn start(topics: Arc<Topics>, checkpoints: Arc<Checkpoints>) -> std::io::Result<Maintenance> {
-        let stop = Arc::new(Stop::default());
-        let stopping = stop.clone();
-        let thread = std::thread::Builder::new()
-            .name("maintenance".to_owned())
-            .spawn(move || work(&topics, &checkpoints, &stopping))?;
-        Ok(Maintenance { stop, thread: Mutex::new(Some(thread)) })
-    }
-
-    /// No thread: the caller does what is to be done.
-    pub(crate) fn without_thread() -> Maintenance {
-        Maintenance { stop: Arc::default(), thread: Mutex::new(None) }
-    }
-
-    /// Ends the thread after what it is doing.
-    pub(crate) fn stop(&self) {
-        *self.stop.stopping.lock() = true;
-        self.stop.changed.notify_all();
-        if let Some(thread) = self.thread.lock().take() {
-            // A thread that panicked has printed its message.
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Maintenance {
-    fn drop(&mut self) {
-        self.stop();
-    }
+/// Starts the thread.
+pub(crate) fn start(topics: Arc<Topics>, checkpoints: Arc<Checkpoints>) -> std::io::Result<StoppableThread> {
+    StoppableThread::start("maintenance", move |stop| work(&topics, &checkpoints, stop))
 }
 
 fn interval(milliseconds: i64) -> Duration {

@@ -42,6 +42,16 @@ pub struct BrokerMetrics {
     pub logs_poisoned: Counter,
     /// Segments deleted by retention.
     pub segments_deleted: Counter,
+    /// Compactions of a log.
+    pub compactions: Counter,
+    /// Compactions that failed.
+    pub compactions_failed: Counter,
+    /// Bytes that compaction has read.
+    pub compaction_bytes_read: Counter,
+    /// Bytes that it has written.
+    pub compaction_bytes_written: Counter,
+    /// Records that it has taken out.
+    pub records_compacted: Counter,
     /// Changes of the metadata written down.
     pub metadata_changes: Counter,
     /// Requests to the group coordinator.
@@ -63,6 +73,11 @@ impl Default for BrokerMetrics {
             journal_seconds: Histogram::new(SYNC_SECONDS_BUCKETS),
             logs_poisoned: Counter::default(),
             segments_deleted: Counter::default(),
+            compactions: Counter::default(),
+            compactions_failed: Counter::default(),
+            compaction_bytes_read: Counter::default(),
+            compaction_bytes_written: Counter::default(),
+            records_compacted: Counter::default(),
             metadata_changes: Counter::default(),
             group_requests: Counter::default(),
         }
@@ -87,6 +102,11 @@ impl BrokerMetrics {
             ("journal_bytes", "Bytes of record batches written to the journal", &self.journal_bytes),
             ("log_poisoned", "Logs that take no more writes because a sync failed", &self.logs_poisoned),
             ("log_segments_deleted", "Segments deleted by retention", &self.segments_deleted),
+            ("log_compactions", "Compactions of a log that were done", &self.compactions),
+            ("log_compactions_failed", "Compactions of a log that failed", &self.compactions_failed),
+            ("log_compaction_bytes_read", "Bytes that compaction has read", &self.compaction_bytes_read),
+            ("log_compaction_bytes_written", "Bytes that compaction has written", &self.compaction_bytes_written),
+            ("log_records_compacted", "Records that compaction has taken out", &self.records_compacted),
             ("metadata_changes", "Changes of the metadata written down", &self.metadata_changes),
             ("group_requests", "Requests to the group coordinator", &self.group_requests),
         ];

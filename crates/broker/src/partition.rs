@@ -14,6 +14,7 @@ use crate::checkpoints::Checkpoints;
 use crate::clock::Clock;
 use crate::durability::{Durability, Ended};
 use crate::errors::{FetchError, ProduceError, TrimError};
+use crate::keys::check_keys;
 use crate::metrics::BrokerMetrics;
 use crate::pins::Pins;
 use crate::sync::{DirtyMark, SharedJournal, SyncQueue};
@@ -21,6 +22,7 @@ use crate::topic::Topic;
 use crate::visibility::Visibility;
 use crate::waiter::Waiter;
 
+mod compaction;
 mod durable;
 mod upkeep;
 
@@ -263,6 +265,9 @@ impl Partition {
         let bytes_max = self.topic.batch_bytes_max();
         if batch.len() > bytes_max {
             return Err(ProduceError::TooLarge { bytes: batch.len(), bytes_max });
+        }
+        if self.topic.is_compacted() && !self.topic.is_internal() {
+            check_keys(self.topic(), &batch)?;
         }
         self.append(BytesMut::from(Bytes::from(batch)))
     }

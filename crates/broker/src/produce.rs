@@ -11,6 +11,7 @@ use millpond_types::TimestampMs;
 use crate::broker::Broker;
 use crate::errors::ProduceError;
 use crate::gate::{ClientContext, GatedBatch, Gateway};
+use crate::keys::check_keys;
 use crate::partition::Partition;
 
 /// By how many milliseconds a record may be ahead of the node's clock: Kafka's default of
@@ -94,6 +95,9 @@ impl Broker {
         self.check_timestamp(&header)?;
         if let Some(stream) = topic.owner() {
             return Err(ProduceError::OwnedByStream { topic: topic.name().clone(), stream: stream.to_string() });
+        }
+        if topic.is_compacted() {
+            check_keys(topic.name(), &batch)?;
         }
         match self.gates.find(topic.name()) {
             Some(gateway) => Ok(Begun::Gated(Gated { gateway, partition: partition.clone(), header, batch })),

@@ -359,7 +359,7 @@ impl Opening {
 
     fn topic(&self, image: &Image, topic: &TopicImage) -> (Arc<Topic>, LogOptions) {
         let config = TopicConfig::resolve(&topic.configs, image.broker_configs(), &self.settings);
-        (Arc::new(Topic::new(topic, config.max_message_bytes)), log_options(&config, &self.settings))
+        (Arc::new(Topic::new(topic, &config)), log_options(&config, &self.settings))
     }
 
     fn open(

@@ -1,9 +1,10 @@
 //! What a topic's partitions need to know of their topic, kept where they reach it without a look-up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use millpond_metadata::TopicImage;
+use millpond_metadata::config::TopicConfig;
 use millpond_types::{TopicId, TopicName};
 use parking_lot::RwLock;
 
@@ -19,21 +20,23 @@ pub(crate) struct Topic {
     internal: bool,
     /// Follows the topic's configuration.
     batch_bytes_max: AtomicUsize,
+    is_compacted: AtomicBool,
     /// The stream that alone writes here.
     owner: RwLock<Option<Arc<str>>>,
 }
 
 impl Topic {
-    /// As the metadata have it, with `max.message.bytes` as it was resolved.
-    pub(crate) fn new(image: &TopicImage, batch_bytes_max: usize) -> Topic {
+    /// As the metadata have it, with its configurations as they were resolved.
+    pub(crate) fn new(image: &TopicImage, config: &TopicConfig) -> Topic {
         let topic = Topic {
             name: image.name.clone(),
             id: image.id,
             internal: image.internal,
             batch_bytes_max: AtomicUsize::new(0),
+            is_compacted: AtomicBool::new(false),
             owner: RwLock::new(image.owner.as_deref().map(Arc::from)),
         };
-        topic.set_batch_bytes_max(batch_bytes_max);
+        topic.follow(config);
         topic
     }
 
@@ -64,8 +67,16 @@ impl Topic {
         self.batch_bytes_max.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn set_batch_bytes_max(&self, bytes: usize) {
+    /// Whether of the records with one key only the newest stays, so that each needs a key.
+    pub(crate) fn is_compacted(&self) -> bool {
+        self.is_compacted.load(Ordering::Relaxed)
+    }
+
+    /// Takes note of the configurations as they are now.
+    pub(crate) fn follow(&self, config: &TopicConfig) {
+        let bytes = config.max_message_bytes;
         let bytes = if self.internal { bytes.max(INTERNAL_BATCH_BYTES_MAX) } else { bytes };
         self.batch_bytes_max.store(bytes, Ordering::Relaxed);
+        self.is_compacted.store(config.cleanup_policy.compact, Ordering::Relaxed);
     }
 }

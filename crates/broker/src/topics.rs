@@ -277,7 +277,7 @@ impl Topics {
         let options = log_options(&config, &self.settings);
         let state = match existing.first() {
             Some(partition) => partition.topic_state().clone(),
-            None => Arc::new(Topic::new(topic, config.max_message_bytes)),
+            None => Arc::new(Topic::new(topic, &config)),
         };
         let first = existing.len() as PartitionIndex;
         let names: Vec<TopicPartition> =

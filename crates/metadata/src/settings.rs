@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{BROKER_CONFIGS, Origin, broker_config, nearest};
+use crate::config::{BROKER_CONFIGS, Origin, broker_config, nearest, parse_double};
 
 /// The broker's static configurations, checked and typed.
 ///
 /// What topics take their defaults from (`log.retention.ms` and its like) is not here but in
 /// [`TopicConfig::resolve`](crate::config::TopicConfig::resolve), since it can change while the node runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     given: BTreeMap<String, String>,
     /// `num.partitions`
@@ -31,6 +31,12 @@ pub struct Settings {
     pub fetch_sessions_max: usize,
     /// `log.retention.check.interval.ms`
     pub retention_check_interval_ms: i64,
+    /// `log.cleaner.backoff.ms`
+    pub compaction_interval_ms: i64,
+    /// `log.cleaner.dedupe.buffer.size`
+    pub compaction_keys_bytes_max: usize,
+    /// `log.cleaner.io.max.bytes.per.second`
+    pub compaction_bytes_per_second_max: f64,
     /// `log.flush.offset.checkpoint.interval.ms`
     pub checkpoint_interval_ms: i64,
     /// `num.recovery.threads.per.data.dir`
@@ -149,9 +155,8 @@ impl Settings {
             if let Origin::Runtime(instead) = definition.origin {
                 return Err(SettingsError::NotASetting { name: name.to_owned(), instead });
             }
-            let value = definition
-                .check(value, false)
-                .map_err(|reason| SettingsError::Invalid { name: name.to_owned(), reason })?;
+            let value =
+                definition.check(value).map_err(|reason| SettingsError::Invalid { name: name.to_owned(), reason })?;
             given.insert(name.to_owned(), value);
         }
         let settings = Settings::typed(given);
@@ -186,6 +191,9 @@ impl Settings {
         let size = |name: &str| -> usize {
             usize::try_from(long(name)).unwrap_or_else(|_| panic!("setting {name} was checked to be a size"))
         };
+        let double = |name: &str| -> f64 {
+            parse_double(&text(name)).unwrap_or_else(|| panic!("setting {name} was checked to be a number"))
+        };
         let boolean = |name: &str| -> bool { text(name).eq_ignore_ascii_case("true") };
         Settings {
             num_partitions: int("num.partitions"),
@@ -198,6 +206,9 @@ impl Settings {
             fetch_bytes_max: size("fetch.max.bytes"),
             fetch_sessions_max: size("max.incremental.fetch.session.cache.slots"),
             retention_check_interval_ms: long("log.retention.check.interval.ms"),
+            compaction_interval_ms: long("log.cleaner.backoff.ms"),
+            compaction_keys_bytes_max: size("log.cleaner.dedupe.buffer.size"),
+            compaction_bytes_per_second_max: double("log.cleaner.io.max.bytes.per.second"),
             checkpoint_interval_ms: long("log.flush.offset.checkpoint.interval.ms"),
             recovery_threads: size("num.recovery.threads.per.data.dir"),
             producer_id_expiration_ms: long("producer.id.expiration.ms"),

@@ -4,10 +4,10 @@ use std::ops::Range;
 
 use millpond_types::TimestampMs;
 
+use crate::crc32c;
 use crate::header::{COMPRESSION_MASK, DELETE_HORIZON_BIT};
 use crate::varint::{self, Cursor};
 use crate::{BatchError, BatchHeader, BatchView, Compression, HEADER_LEN, LOG_OVERHEAD, RecordView, TimestampType};
-use crate::crc32c;
 
 /// What is left of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]

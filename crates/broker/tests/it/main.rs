@@ -1,5 +1,6 @@
 //! The node as its callers see it, on a real disk.
 
+mod compaction;
 mod gates;
 mod groups;
 mod journal;

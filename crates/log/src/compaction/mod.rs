@@ -157,6 +157,12 @@ impl PartitionLog {
         Ok((found.dirty_bytes > 0).then_some(found))
     }
 
+    /// Whether a whole segment more could be compacted if the log were synced in its own files.
+    pub fn awaits_sync_to_compact(&self) -> bool {
+        let active = self.segments.read().last().map_or(0, |active| active.base_offset());
+        self.options().compact && active > self.recovery_point()
+    }
+
     /// Whether that is worth it, by `min.cleanable.dirty.ratio` and `max.compaction.lag.ms`.
     pub fn is_due(&self, cleanable: &Cleanable) -> bool {
         cleanable.is_overdue || cleanable.dirty_ratio() > self.options().min_cleanable_dirty_ratio

@@ -134,6 +134,28 @@ static OWN: &[ConfigDefinition] = &[
         "Every how many milliseconds the node looks for segments that may be deleted.",
     ),
     define(
+        "log.cleaner.backoff.ms",
+        ConfigKind::Long,
+        "15000",
+        Valid::AtLeast(1),
+        "Every how many milliseconds the node looks for logs to compact.",
+    ),
+    define(
+        "log.cleaner.dedupe.buffer.size",
+        ConfigKind::Long,
+        "67108864",
+        Valid::AtLeast(1024 * 1024),
+        "How many bytes of memory the keys of a log that is being compacted may take, about 36 a key; with more keys it \
+         is compacted piece by piece. Kafka's default is twice that.",
+    ),
+    define(
+        "log.cleaner.io.max.bytes.per.second",
+        ConfigKind::Double,
+        "104857600",
+        Valid::BetweenDouble(1.0, f64::MAX),
+        "How many bytes a second compaction reads and writes at most. Kafka's default is no bound.",
+    ),
+    define(
         "log.flush.offset.checkpoint.interval.ms",
         ConfigKind::Int,
         "60000",

@@ -54,8 +54,6 @@ impl fmt::Display for Valid {
 pub enum Honoured {
     /// Any valid value has its effect.
     Yes,
-    /// These values besides the default; the others are refused, for the reason given.
-    Only(&'static [&'static str], &'static str),
     /// Only the default; anything else is refused, for the reason given.
     DefaultOnly(&'static str),
 }
@@ -92,20 +90,13 @@ pub struct ConfigDefinition {
 
 impl ConfigDefinition {
     /// Checks a value that somebody wants to set and answers how it is written down (trimmed), or why it cannot be.
-    ///
-    /// `internal` is for topics of the node itself: they may carry any valid `cleanup.policy`, so that tools see
-    /// that `__consumer_offsets` is meant to be compacted.
-    pub fn check(&self, value: &str, internal: bool) -> Result<String, String> {
+    pub fn check(&self, value: &str) -> Result<String, String> {
         let value = value.trim();
         self.check_kind(value)?;
         let refusal = match self.honoured {
             Honoured::Yes => return Ok(value.to_owned()),
             _ if self.default.is_some_and(|default| self.same(value, default)) => return Ok(value.to_owned()),
-            Honoured::Only(values, _) if values.iter().any(|accepted| self.same(value, accepted)) => {
-                return Ok(value.to_owned());
-            }
-            Honoured::Only(_, _) if internal => return Ok(value.to_owned()),
-            Honoured::Only(_, reason) | Honoured::DefaultOnly(reason) => reason,
+            Honoured::DefaultOnly(reason) => reason,
         };
         let default = self.default.unwrap_or("null");
         Err(format!("'{value}' is refused because {refusal}; only the default '{default}' can be honoured"))
@@ -247,13 +238,13 @@ mod tests {
 
     fn accepts(definition: ConfigDefinition, values: &[&str]) {
         for value in values {
-            assert_eq!(definition.check(value, false), Ok(value.trim().to_owned()), "{value}");
+            assert_eq!(definition.check(value), Ok(value.trim().to_owned()), "{value}");
         }
     }
 
     fn refuses(definition: ConfigDefinition, values: &[&str]) {
         for value in values {
-            assert!(definition.check(value, false).is_err(), "{value}");
+            assert!(definition.check(value).is_err(), "{value}");
         }
     }
 
@@ -291,7 +282,7 @@ mod tests {
     fn what_cannot_be_honoured_is_refused_with_value_and_reason() {
         let fixed = ConfigDefinition { honoured: Honoured::DefaultOnly("it is not built yet"), ..BASE };
         accepts(fixed, &["5", "+5", "05"]);
-        let reason = fixed.check("6", false).unwrap_err();
+        let reason = fixed.check("6").unwrap_err();
         assert!(reason.contains("'6'") && reason.contains("not built yet") && reason.contains("'5'"), "{reason}");
     }
 

@@ -15,7 +15,7 @@ mod topic;
 
 pub use broker::{BROKER_CONFIGS, broker_config};
 pub use definition::{ConfigDefinition, ConfigKind, Honoured, Origin, Valid};
-pub(crate) use definition::{list_items, nearest};
+pub(crate) use definition::{list_items, nearest, parse_double};
 pub use describe::{
     ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_broker_defaults, describe_topic,
 };

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::definition::{list_items, parse_boolean, parse_integer};
+use super::definition::{list_items, parse_boolean, parse_double, parse_integer};
 use super::describe::{ConfigSource, ConfigSynonym};
 use super::topic::{server_synonyms, topic_config};
 use crate::image::BrokerConfigs;
@@ -10,7 +10,7 @@ use crate::settings::Settings;
 
 /// A topic's configurations as the node uses them, each from the first place that has it: the topic's override, the
 /// broker's configuration set while running (this node's, then all nodes'), the settings, the default.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct TopicConfig {
     /// `segment.bytes`
     pub segment_bytes: u64,
@@ -36,6 +36,14 @@ pub struct TopicConfig {
     pub file_delete_delay_ms: i64,
     /// `cleanup.policy`
     pub cleanup_policy: CleanupPolicy,
+    /// `delete.retention.ms`
+    pub delete_retention_ms: i64,
+    /// `min.compaction.lag.ms`
+    pub min_compaction_lag_ms: i64,
+    /// `max.compaction.lag.ms`
+    pub max_compaction_lag_ms: i64,
+    /// `min.cleanable.dirty.ratio`
+    pub min_cleanable_dirty_ratio: f64,
     /// `min.insync.replicas`
     pub min_insync_replicas: i32,
     /// `preallocate`
@@ -72,6 +80,10 @@ impl TopicConfig {
             max_message_bytes: values.integer("max.message.bytes").max(0) as usize,
             file_delete_delay_ms: values.integer("file.delete.delay.ms"),
             cleanup_policy: CleanupPolicy::parse(&values.text("cleanup.policy")),
+            delete_retention_ms: values.integer("delete.retention.ms"),
+            min_compaction_lag_ms: values.integer("min.compaction.lag.ms"),
+            max_compaction_lag_ms: values.integer("max.compaction.lag.ms"),
+            min_cleanable_dirty_ratio: values.double("min.cleanable.dirty.ratio"),
             min_insync_replicas: values.integer("min.insync.replicas") as i32,
             preallocate: values.boolean("preallocate"),
             message_timestamp_before_ms_max: values.integer("message.timestamp.before.max.ms"),
@@ -151,6 +163,11 @@ impl Values<'_> {
     fn integer(&self, name: &str) -> i64 {
         let default = || topic_config(name).and_then(|definition| parse_integer(definition.default?));
         parse_integer(&self.text(name)).or_else(default).expect("the tables' defaults are of their kind")
+    }
+
+    fn double(&self, name: &str) -> f64 {
+        let default = || topic_config(name).and_then(|definition| parse_double(definition.default?));
+        parse_double(&self.text(name)).or_else(default).expect("the tables' defaults are of their kind")
     }
 
     fn boolean(&self, name: &str) -> bool {

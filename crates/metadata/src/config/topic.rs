@@ -2,7 +2,6 @@
 
 use super::definition::{ConfigDefinition, ConfigKind, Honoured, Origin, Valid};
 
-const NO_COMPACTION: &str = "compaction is not implemented yet";
 const NO_RECOMPRESSION: &str = "batches are stored as the producer sent them";
 const NO_OBJECT_STORAGE: &str = "object storage is not implemented yet";
 const NO_REPLICATION: &str = "a single node does not replicate";
@@ -114,7 +113,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         ConfigKind::Long,
         "86400000",
         Valid::AtLeast(0),
-        Honoured::DefaultOnly(NO_COMPACTION),
+        Honoured::Yes,
         "How long in milliseconds a compacted topic keeps a tombstone, so that a consumer that reads from the start \
          within this time still learns of the deletion.",
     ),
@@ -123,7 +122,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         ConfigKind::Long,
         "0",
         Valid::AtLeast(0),
-        Honoured::DefaultOnly(NO_COMPACTION),
+        Honoured::Yes,
         "How long in milliseconds a record stays out of compaction's reach.",
     ),
     define(
@@ -131,7 +130,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         ConfigKind::Long,
         "9223372036854775807",
         Valid::AtLeast(1),
-        Honoured::DefaultOnly(NO_COMPACTION),
+        Honoured::Yes,
         "After how many milliseconds a record of a compacted topic must have been looked at by compaction.",
     ),
     define(
@@ -147,7 +146,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         ConfigKind::Double,
         "0.5",
         Valid::BetweenDouble(0.0, 1.0),
-        Honoured::DefaultOnly(NO_COMPACTION),
+        Honoured::Yes,
         "Which share of a compacted log must be new since the last compaction before the next one is worth it.",
     ),
     define(
@@ -155,9 +154,10 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         ConfigKind::List,
         "delete",
         Valid::OneOf(&["compact", "delete"]),
-        Honoured::Only(&[""], NO_COMPACTION),
+        Honoured::Yes,
         "What happens to old segments: 'delete' removes those beyond retention.ms or retention.bytes, 'compact' keeps \
-         the latest record of each key, both do both, and an empty list keeps everything.",
+         the latest record of each key and takes no records without a key, both do both, and an empty list keeps \
+         everything.",
     ),
     define(
         "unclean.leader.election.enable",

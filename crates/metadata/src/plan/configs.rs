@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use millpond_types::NodeId;
 use serde::{Deserialize, Serialize};
 
-use super::topics::{check_topic_config, existing};
+use super::topics::{check_together, check_topic_config, existing};
 use crate::config::{BROKER_CONFIGS, ConfigDefinition, ConfigKind, broker_config, nearest, topic_config};
 use crate::error::MetadataError;
-use crate::image::Image;
+use crate::image::{Image, TopicImage};
 use crate::record::MetadataRecord;
 
 /// One change of IncrementalAlterConfigs.
@@ -66,9 +66,8 @@ pub fn alter_topic_configs(
     changes: &[ConfigChange],
 ) -> Result<Vec<MetadataRecord>, MetadataError> {
     let topic = existing(image, topic)?;
-    let check = |name: &str, value: &str| check_topic_config(name, value, topic.internal);
-    let changes = altered(&topic.configs, changes, topic_config, check)?;
-    Ok(topic_record(topic.id, changes))
+    let changes = altered(&topic.configs, changes, topic_config, check_topic_config)?;
+    topic_record(topic, changes)
 }
 
 /// Plans that a topic has these overrides and no others (AlterConfigs).
@@ -78,9 +77,8 @@ pub fn replace_topic_configs(
     configs: &[(String, Option<String>)],
 ) -> Result<Vec<MetadataRecord>, MetadataError> {
     let topic = existing(image, topic)?;
-    let check = |name: &str, value: &str| check_topic_config(name, value, topic.internal);
-    let changes = replaced(&topic.configs, configs, check)?;
-    Ok(topic_record(topic.id, changes))
+    let changes = replaced(&topic.configs, configs, check_topic_config)?;
+    topic_record(topic, changes)
 }
 
 /// Plans changes of the broker's configurations; all of them or none.
@@ -112,8 +110,19 @@ fn broker_values(image: &Image, scope: BrokerScope) -> &BTreeMap<String, String>
     }
 }
 
-fn topic_record(id: millpond_types::TopicId, changes: Changes) -> Vec<MetadataRecord> {
-    if changes.is_empty() { Vec::new() } else { vec![MetadataRecord::TopicConfigsChanged { id, changes }] }
+fn topic_record(topic: &TopicImage, changes: Changes) -> Result<Vec<MetadataRecord>, MetadataError> {
+    if changes.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut configs = topic.configs.clone();
+    for (name, value) in &changes {
+        match value {
+            Some(value) => drop(configs.insert(name.clone(), value.clone())),
+            None => drop(configs.remove(name)),
+        }
+    }
+    check_together(&configs)?;
+    Ok(vec![MetadataRecord::TopicConfigsChanged { id: topic.id, changes }])
 }
 
 fn broker_record(scope: BrokerScope, changes: Changes) -> Vec<MetadataRecord> {
@@ -204,5 +213,5 @@ fn check_broker_config(name: &str, value: &str) -> Result<String, MetadataError>
             "it cannot be changed while the node runs; set it on the command line or in the configuration file";
         return Err(MetadataError::config(name, reason));
     }
-    definition.check(value, false).map_err(|reason| MetadataError::config(name, reason))
+    definition.check(value).map_err(|reason| MetadataError::config(name, reason))
 }

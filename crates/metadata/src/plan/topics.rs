@@ -96,8 +96,9 @@ pub fn create_topic(
         let Some(value) = value else {
             return Err(MetadataError::config(config, "a new topic's config needs a value, null is none"));
         };
-        configs.insert(config.clone(), check_topic_config(config, value, topic.internal)?);
+        configs.insert(config.clone(), check_topic_config(config, value)?);
     }
+    check_together(&configs)?;
     Ok(vec![MetadataRecord::TopicCreated(RecordedTopic {
         id: topic.id,
         name,
@@ -196,13 +197,25 @@ fn check_free(topic: &TopicImage) -> Result<(), MetadataError> {
 }
 
 /// Checks one override and answers how it is stored.
-pub(super) fn check_topic_config(name: &str, value: &str, internal: bool) -> Result<String, MetadataError> {
+pub(super) fn check_topic_config(name: &str, value: &str) -> Result<String, MetadataError> {
     let definition = topic_config(name).ok_or_else(|| {
         let nearest = nearest(name, TOPIC_CONFIGS.iter().map(|definition| definition.name));
         let hint = nearest.map(|nearest| format!("; did you mean '{nearest}'?")).unwrap_or_default();
         MetadataError::config(name, format!("there is no such topic config{hint}"))
     })?;
-    definition.check(value, internal).map_err(|reason| MetadataError::config(name, reason))
+    definition.check(value).map_err(|reason| MetadataError::config(name, reason))
+}
+
+/// Checks what no override can be asked for alone.
+pub(super) fn check_together(overrides: &BTreeMap<String, String>) -> Result<(), MetadataError> {
+    let lag_ms = |name| overrides.get(name).and_then(|value| value.parse::<i64>().ok());
+    if let (Some(least), Some(most)) = (lag_ms("min.compaction.lag.ms"), lag_ms("max.compaction.lag.ms"))
+        && least > most
+    {
+        let reason = format!("{least} is more than max.compaction.lag.ms = {most}");
+        return Err(MetadataError::config("min.compaction.lag.ms", reason));
+    }
+    Ok(())
 }
 
 fn colliding(image: &Image, name: &TopicName) -> Option<String> {

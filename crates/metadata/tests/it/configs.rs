@@ -52,12 +52,29 @@ fn items_are_added_to_lists_and_taken_out() {
 }
 
 #[test]
-fn a_client_can_keep_everything_but_not_compact() {
+fn old_segments_can_be_deleted_compacted_both_or_neither() {
     let mut node = node_with_topic();
-    node.alter("a", &[set("cleanup.policy", "")]).unwrap();
-    assert!(!node.config("a").cleanup_policy.delete);
-    let refused = node.alter("a", &[change("cleanup.policy", ConfigOperation::Append, Some("compact"))]);
-    assert!(refused.unwrap_err().to_string().contains("'compact' is refused because compaction"), "names the value");
+    for (policy, delete, compact) in
+        [("", false, false), ("compact", false, true), ("compact,delete", true, true), ("delete", true, false)]
+    {
+        node.alter("a", &[set("cleanup.policy", policy)]).unwrap();
+        let found = node.config("a").cleanup_policy;
+        assert_eq!((found.delete, found.compact), (delete, compact), "'{policy}'");
+    }
+}
+
+#[test]
+fn what_compaction_must_wait_for_cannot_be_longer_than_what_it_may_wait() {
+    let mut node = node_with_topic();
+    node.alter("a", &[set("max.compaction.lag.ms", "1000")]).unwrap();
+    let refused = node.alter("a", &[set("min.compaction.lag.ms", "1001")]);
+    assert!(refused.unwrap_err().to_string().contains("1001 is more than max.compaction.lag.ms = 1000"));
+    let planned = replace_topic_configs(&node.image, "a", &configs(&[("min.compaction.lag.ms", "1001")]));
+    assert_eq!(node.apply(planned), Ok(1), "alone it is fine");
+    node.alter("a", &[set("min.cleanable.dirty.ratio", "0.1"), set("delete.retention.ms", "5")]).unwrap();
+    let config = node.config("a");
+    assert_eq!((config.min_compaction_lag_ms, config.max_compaction_lag_ms), (1001, i64::MAX));
+    assert_eq!((config.min_cleanable_dirty_ratio, config.delete_retention_ms), (0.1, 5));
 }
 
 #[test]

@@ -100,7 +100,7 @@ proptest! {
     #[test]
     fn any_text_can_be_a_value(value: String) {
         for definition in config::TOPIC_CONFIGS.iter().chain(config::BROKER_CONFIGS.iter()) {
-            let _ = definition.check(&value, false);
+            let _ = definition.check(&value);
         }
         let _ = parse_properties(&value);
     }

@@ -40,8 +40,8 @@ fn a_wrong_value_is_named_with_the_reason() {
     assert_eq!(text, "setting 'num.partitions': '0' is out of bounds; valid: at least 1");
     let text = message(&[("default.replication.factor", "3")]);
     assert!(text.contains("single node") && text.contains("'3'") && text.contains("'1'"), "{text}");
-    let text = message(&[("log.cleanup.policy", "compact")]);
-    assert!(text.contains("compaction is not implemented yet"), "{text}");
+    let text = message(&[("log.cleanup.policy", "compacted")]);
+    assert!(text.contains("'compacted' is out of bounds; valid: one of compact, delete"), "{text}");
     let text = message(&[("group.min.session.timeout.ms", "10"), ("group.max.session.timeout.ms", "9")]);
     assert!(text.contains("10 is more than group.max.session.timeout.ms = 9"), "{text}");
 }

@@ -65,8 +65,9 @@ fn a_wrong_config_is_named_with_what_was_meant() {
     assert!(text.contains("retention.ms") && text.contains("'soon' is not a 64-bit integer"), "{text}");
     let text = message(node.create("a", |topic| topic.configs = configs(&[("segment.bytes", "1000")])));
     assert!(text.contains("at least 1048576"), "{text}");
-    let text = message(node.create("a", |topic| topic.configs = configs(&[("cleanup.policy", "compact")])));
-    assert!(text.contains("compaction is not implemented yet"), "{text}");
+    let lags = [("min.compaction.lag.ms", "11"), ("max.compaction.lag.ms", "10")];
+    let text = message(node.create("a", |topic| topic.configs = configs(&lags)));
+    assert!(text.contains("11 is more than max.compaction.lag.ms = 10"), "{text}");
 }
 
 #[test]
@@ -88,7 +89,7 @@ fn what_tools_set_to_the_default_is_accepted() {
 }
 
 #[test]
-fn the_nodes_own_topics_may_be_called_compacted_and_cannot_be_touched() {
+fn the_nodes_own_topics_cannot_be_touched() {
     let mut node = Node::new();
     node.create("__consumer_offsets", |topic| {
         topic.internal = true;

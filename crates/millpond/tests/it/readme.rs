@@ -45,10 +45,6 @@ fn the_tables_are_current() {
             config.default.filter(|default| !default.is_empty()).map_or(String::new(), |value| format!("`{value}`"));
         match &config.honoured {
             Honoured::Yes => writeln!(honoured, "| `{}` | {default} |", config.name),
-            Honoured::Only(others, reason) => {
-                let values: Vec<String> = others.iter().map(|value| format!("`{value}`")).collect();
-                writeln!(fixed, "| `{}` | {default}, {} | {reason} |", config.name, values.join(", "))
-            }
             Honoured::DefaultOnly(reason) => writeln!(fixed, "| `{}` | {default} | {reason} |", config.name),
         }
         .expect("written to a string");

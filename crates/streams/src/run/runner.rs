@@ -192,7 +192,7 @@ impl Runner {
         for number in 0..self.options.threads {
             let ready = self.ready.clone();
             let thread = std::thread::Builder::new().name(format!("query-{number}")).spawn(move || {
-                be_nice();
+                millpond_broker::lower_thread_priority(NICE);
                 while let Some(query) = ready.next() {
                     let again = query.take_turn();
                     ready.done(query, again);
@@ -409,13 +409,5 @@ async fn watch_metadata(runner: Weak<Runner>) {
             known = image;
             runner.wake_all();
         }
-    }
-}
-
-/// Gives this thread a lower priority than the broker's. Where that is not allowed, they are equal.
-fn be_nice() {
-    let thread = rustix::process::Pid::from_raw(rustix::thread::gettid().as_raw_nonzero().get());
-    if let Err(error) = rustix::process::setpriority_process(thread, NICE) {
-        tracing::debug!(%error, "queries run at the broker's priority");
     }
 }
