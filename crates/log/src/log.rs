@@ -34,12 +34,14 @@ pub struct PartitionLog {
     pub(crate) tail: Arc<Tail>,
     pub(crate) open_files: OpenFiles,
     pub(crate) epochs: RwLock<LeaderEpochs>,
-    /// Segments that were taken out, whose files have their names still.
-    pub(crate) gone: Mutex<Vec<Arc<Segment>>>,
+    /// Segments that were taken out, whose files have their names still, with where each ended.
+    pub(crate) gone: Mutex<Vec<(Arc<Segment>, Offset)>>,
     pub(crate) deleted: Mutex<Vec<DeletedFiles>>,
     /// What the file of it says.
     pub(crate) compaction: Mutex<CompactionCheckpoint>,
     pub(crate) log_start: AtomicI64,
+    /// Where the log starts after a crash, at the least.
+    pub(crate) durable_start: AtomicI64,
     pub(crate) log_end: AtomicI64,
     pub(crate) durable_end: AtomicI64,
     /// Like the durable end, but by the log's own files alone.
@@ -163,6 +165,7 @@ impl PartitionLog {
             deleted: Mutex::default(),
             compaction: Mutex::new(parts.compaction),
             log_start: AtomicI64::new(parts.log_start),
+            durable_start: AtomicI64::new(parts.log_start),
             log_end: AtomicI64::new(parts.log_end),
             durable_end: AtomicI64::new(parts.log_end),
             synced_end: AtomicI64::new(parts.log_end),

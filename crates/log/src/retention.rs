@@ -112,17 +112,18 @@ impl PartitionLog {
         }
         // While it says that some of them were being replaced, a start would miss the new one.
         self.settle_swap()?;
-        let gone: Vec<Arc<Segment>> = {
+        let gone: Vec<(Arc<Segment>, Offset)> = {
             let mut segments = self.segments.write();
             assert!(count < segments.len(), "the active segment is never deleted");
-            let gone = segments.drain(..count).collect();
+            let ends: Vec<Offset> = segments.iter().skip(1).take(count).map(|next| next.base_offset()).collect();
+            let gone = segments.drain(..count).zip(ends).collect();
             if let Some(first) = segments.first() {
                 self.log_start.fetch_max(first.base_offset(), Ordering::AcqRel);
             }
             gone
         };
         self.forget_epochs_before_start();
-        let is_gone = |rolled: &mut Unsynced| gone.iter().any(|segment| Arc::ptr_eq(segment, &rolled.segment));
+        let is_gone = |rolled: &mut Unsynced| gone.iter().any(|(segment, _)| Arc::ptr_eq(segment, &rolled.segment));
         let unsynced: Vec<Unsynced> = self.writer.lock().unsynced.extract_if(.., is_gone).collect();
         // What producers had written before the oldest segment that stays is still needed.
         if let Some(Unsynced { snapshot: (offset, bytes), .. }) = unsynced.last() {
@@ -132,15 +133,16 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Renames the files of segments that were taken out, so that a later clean-up removes them. The log's start must be
-    /// durable.
-    pub fn delete_gone(&self) -> Result<(), LogError> {
-        let gone = std::mem::take(&mut *self.gone.lock());
+    /// Takes note that the log starts at `durable_start` at the least, as was written down, and renames the files of segments
+    /// that were taken out and lie below it, so that a later clean-up removes them.
+    pub fn delete_gone(&self, durable_start: Offset) -> Result<(), LogError> {
+        self.durable_start.fetch_max(durable_start.min(self.log_start_offset()), Ordering::AcqRel);
+        let gone: Vec<_> = self.gone.lock().extract_if(.., |(_, end)| *end <= durable_start).collect();
         if gone.is_empty() {
             return Ok(());
         }
         let mut paths = Vec::new();
-        for segment in &gone {
+        for (segment, _) in &gone {
             for kind in [names::LOG, names::INDEX, names::TIME_INDEX, names::TXN_INDEX, names::SNAPSHOT] {
                 let path = segment.path(kind);
                 let mut deleted = path.clone().into_os_string();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use millpond_disk::File;
 use millpond_records::{BatchHeader, HEADER_LEN};
@@ -28,6 +28,8 @@ pub(crate) struct Segment {
     /// Bytes of whole batches in `.log`; what is behind them is not ours yet.
     size: AtomicU64,
     indexes: RwLock<Indexes>,
+    /// Bytes and indexes are durable, and nobody writes to its files any more.
+    is_finished: AtomicBool,
     /// Held while the index files are written, so that they hold one writer's entries.
     index_files: Mutex<()>,
     /// The open `.log`. Always there while the segment is written or not synced, later as long as the log's
@@ -72,6 +74,7 @@ impl Segment {
             interval_bytes,
             size: AtomicU64::new(size),
             indexes: RwLock::new(Indexes::Memory(indexes)),
+            is_finished: AtomicBool::new(false),
             index_files: Mutex::new(()),
             file: Mutex::new(Some(file.clone())),
         }
@@ -86,6 +89,7 @@ impl Segment {
             interval_bytes,
             size: AtomicU64::new(size),
             indexes: RwLock::new(Indexes::Disk { max: None }),
+            is_finished: AtomicBool::new(true),
             index_files: Mutex::new(()),
             file: Mutex::new(None),
         }
@@ -172,11 +176,17 @@ impl Segment {
         if let Indexes::Memory(memory) = &*indexes {
             *indexes = Indexes::Disk { max: Some(memory.max()) };
         }
+        self.is_finished.store(true, Ordering::Release);
         Ok(())
     }
 
     /// The indexes in memory, built from the files or from `.log`, for a segment that is written again.
     pub(crate) fn load_indexes(&self) -> Result<(), LogError> {
+        self.is_finished.store(false, Ordering::Release);
+        self.keep_indexes_in_memory()
+    }
+
+    fn keep_indexes_in_memory(&self) -> Result<(), LogError> {
         let mut indexes = self.indexes.write();
         if matches!(&*indexes, Indexes::Memory(_)) {
             return Ok(());
@@ -194,8 +204,23 @@ impl Segment {
     /// hand while others take its place.
     pub(crate) fn retire(&self) -> Result<(), LogError> {
         // In this order: with the indexes in memory, nobody closes the file any more.
-        self.load_indexes()?;
+        self.keep_indexes_in_memory()?;
         self.file().map(drop)
+    }
+
+    /// Undoes [`Segment::retire`]: nobody takes its place for now.
+    pub(crate) fn reinstate(&self) {
+        let mut indexes = self.indexes.write();
+        if let Indexes::Memory(memory) = &*indexes {
+            *indexes = Indexes::Disk { max: Some(memory.max()) };
+        }
+        drop(indexes);
+        self.close_file();
+    }
+
+    /// Whether bytes and indexes are durable, and nobody writes to its files any more.
+    pub(crate) fn is_finished(&self) -> bool {
+        self.is_finished.load(Ordering::Acquire)
     }
 
     /// The largest timestamp of its first batch; `None` if there is no batch, or it has none.

@@ -156,6 +156,17 @@ impl Tail {
         self.budget.used.fetch_sub(freed, Ordering::Relaxed);
     }
 
+    /// Drops batches that end at or before `offset`.
+    pub(crate) fn forget_below(&self, offset: Offset) {
+        let mut held = self.held.write();
+        let mut freed = 0;
+        while held.batches.front().is_some_and(|oldest| oldest.next_offset <= offset) {
+            freed += held.pop_oldest();
+        }
+        drop(held);
+        self.budget.used.fetch_sub(freed, Ordering::Relaxed);
+    }
+
     /// Drops the oldest batches until at most `bytes_max` bytes are held.
     fn shrink(&self, budget: &TailBudget, bytes_max: usize) {
         let mut held = self.held.write();

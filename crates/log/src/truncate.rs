@@ -46,6 +46,7 @@ impl PartitionLog {
         self.durable_end.fetch_min(end, Ordering::AcqRel);
         self.synced_end.fetch_min(end, Ordering::AcqRel);
         self.log_start.fetch_min(end, Ordering::AcqRel);
+        self.durable_start.fetch_min(end, Ordering::AcqRel);
         self.tail.truncate_to(end);
         self.open_files.forget_places();
         let gone: Vec<Arc<Segment>> = {

@@ -10,7 +10,7 @@ use millpond_metadata::Actor;
 use millpond_records::{BatchBuilder, BatchOptions, Compression, batches};
 use millpond_types::Offset;
 
-use crate::model::{Existence, InFlight, TopicModel};
+use crate::model::{Existence, InFlight, Sent, TopicModel};
 use crate::node::{at_once, poll_once};
 use crate::world::{Shared, World};
 
@@ -40,13 +40,13 @@ fn is_whole(value: &[u8]) -> bool {
     value.len() >= 8 && value == value_of(number_of(value), value.len() - 8)
 }
 
-/// The records of a partition from `from` to `end`, as the numbers that stand for them.
-pub(crate) fn read_all(partition: &Partition, from: Offset, end: Offset) -> Result<Vec<(Offset, u64)>, String> {
+/// The records of a partition from `from` to `end`, as what stands for them. A value that is not whole is 0.
+pub(crate) fn read_all(partition: &Partition, from: Offset, end: Offset) -> Result<Vec<(Offset, Sent)>, String> {
     let mut found = Vec::new();
     let mut next = from;
     while next < end {
         let fetched = partition.read(next, 64 << 10, true).map_err(|error| error.to_string())?;
-        if fetched.is_empty() {
+        if fetched.next_offset <= next {
             return Err(format!("nothing can be read at {next}, though {end} is shown"));
         }
         for batch in fetched.chunks.iter().flat_map(|chunk| batches(chunk)) {
@@ -56,8 +56,9 @@ pub(crate) fn read_all(partition: &Partition, from: Offset, end: Offset) -> Resu
                 .records(BATCH_BYTES_MAX)
                 .and_then(|mut records| {
                     records.for_each(|record| {
-                        let value = record.value.unwrap_or_default();
-                        found.push((record.offset, if is_whole(value) { number_of(value) } else { 0 }));
+                        let value = record.value.map(|value| if is_whole(value) { number_of(value) } else { 0 });
+                        let key = record.key.and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
+                        found.push((record.offset, Sent { key: key.unwrap_or(u8::MAX), value }));
                     })
                 })
                 .map_err(|error| error.to_string())?;
@@ -101,9 +102,9 @@ impl World {
         let producer = (self.random.below(3) > 0).then(|| FIRST_PRODUCER_ID + self.random.below(3) as i64);
         // Who wants to know what came of a batch waits for the disk.
         let acks_all = producer.is_some() || self.random.coin();
-        let Some(model) = self.model.topics.get_mut(&topic).and_then(|topic| topic.partitions.get_mut(index)) else {
-            return;
-        };
+        let Some(topic_model) = self.model.topics.get_mut(&topic) else { return };
+        let is_compacted = topic_model.is_compacted;
+        let Some(model) = topic_model.partitions.get_mut(index) else { return };
         let waiting = model.in_flight.iter().filter(|request| request.producer == producer).count();
         if model.disk_failed || waiting >= IN_FLIGHT_MAX {
             return;
@@ -120,7 +121,7 @@ impl World {
             ..BatchOptions::default()
         });
         let count = 1 + self.random.below(4);
-        let mut numbers = Vec::new();
+        let mut sent = Vec::new();
         for _ in 0..count {
             self.next_record += 1;
             let len = match self.random.below(20) {
@@ -128,12 +129,12 @@ impl World {
                 1..4 => self.random.index(5_000),
                 _ => self.random.index(200),
             };
-            numbers.push(self.next_record);
-            let key = self.random.below(20).to_string();
-            let value = value_of(self.next_record, len);
-            batch.push(broker.now_ms(), Some(key.as_bytes()), Some(&value), &[]);
+            let key = self.random.below(20) as u8;
+            let value = (!is_compacted || self.random.below(5) > 0).then(|| value_of(self.next_record, len));
+            sent.push(Sent { key, value: value.as_deref().map(number_of) });
+            batch.push(broker.now_ms(), Some(key.to_string().as_bytes()), value.as_deref(), &[]);
         }
-        let request = InFlight { base_offset: -1, end_offset: -1, producer, batch: batch.build(), records: numbers };
+        let request = InFlight { base_offset: -1, end_offset: -1, producer, batch: batch.build(), records: sent };
         self.send(&broker, &topic, index, &partition, request, acks_all);
     }
 
@@ -256,22 +257,12 @@ impl World {
         if self.disk.is_off() {
             return;
         }
-        let Some(model) = self.model.topics.get_mut(&topic).and_then(|topic| topic.partitions.get_mut(index)) else {
-            return;
-        };
-        let expected = model.records.get(from as usize..end as usize);
-        match found {
-            Ok(found) if found.iter().map(|(_, number)| *number).eq(expected.unwrap_or_default().iter().copied()) => {
-                model.durable_end = model.durable_end.max(end);
-            }
-            Ok(found) => {
-                let wrong = found.iter().find(|(offset, number)| model.records.get(*offset as usize) != Some(number));
-                self.violated(format!(
-                    "{topic}-{index}: {} records from {from} to {end}; the first that is not as sent: {wrong:?}",
-                    found.len()
-                ));
-            }
-            Err(error) => self.violated(format!("{topic}-{index} cannot be read from {from}: {error}")),
+        let Some(topic_model) = self.model.topics.get_mut(&topic) else { return };
+        let is_compacted = topic_model.is_compacted;
+        let Some(model) = topic_model.partitions.get_mut(index) else { return };
+        match found.and_then(|found| model.check_read(&found, from, end, is_compacted)) {
+            Ok(()) => model.durable_end = model.durable_end.max(end),
+            Err(violation) => self.violated(format!("{topic}-{index}, read from {from}: {violation}")),
         }
     }
 
@@ -288,16 +279,22 @@ impl World {
             return;
         }
         let partitions = 1 + self.random.below(3) as i32;
-        let request = NewTopicRequest { partitions, ..NewTopicRequest::new(&name) };
+        let policy = ["delete", "compact", "compact,delete"][self.random.index(3)];
+        let configs = vec![
+            ("cleanup.policy".to_owned(), Some(policy.to_owned())),
+            ("delete.retention.ms".to_owned(), Some((self.random.below(3) * 600_000).to_string())),
+        ];
+        let is_compacted = policy != "delete";
+        let request = NewTopicRequest { partitions, configs, ..NewTopicRequest::new(&name) };
         let made = at_once(broker.create_topic(request, false));
-        self.event(format!("create {name} with {partitions}: {:?}", made.as_ref().map(|topic| topic.id)));
+        self.event(format!("create {name} with {partitions}, {policy}: {:?}", made.as_ref().map(|topic| topic.id)));
         let count = partitions as usize;
         match made {
             Ok(topic) if !self.disk.is_off() => {
-                self.model.topics.insert(name, TopicModel::new(Some(topic.id), Existence::Yes, count));
+                self.model.topics.insert(name, TopicModel::new(Some(topic.id), Existence::Yes, count, is_compacted));
             }
             _ => {
-                self.model.topics.insert(name, TopicModel::new(None, Existence::PerhapsMade, count));
+                self.model.topics.insert(name, TopicModel::new(None, Existence::PerhapsMade, count, is_compacted));
             }
         }
     }

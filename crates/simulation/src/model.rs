@@ -1,6 +1,6 @@
 //! What the clients know: what was acknowledged, what was shown, and what is in doubt.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use millpond_types::{Offset, ProducerId, TopicId};
 
@@ -22,6 +22,16 @@ pub(crate) struct TopicModel {
     pub(crate) partitions: Vec<PartitionModel>,
     /// As many as there may be, if the last answer is missing.
     pub(crate) partitions_max: usize,
+    /// Of the records with one key the newest stays.
+    pub(crate) is_compacted: bool,
+}
+
+/// A record that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub(crate) key: u8,
+    /// A number that stands for the value; `None` for a tombstone.
+    pub(crate) value: Option<u64>,
 }
 
 /// Whether a topic is there.
@@ -37,8 +47,10 @@ pub(crate) enum Existence {
 /// One partition.
 #[derive(Debug, Default)]
 pub(crate) struct PartitionModel {
-    /// What was appended, by offset: a number that stands for the record.
-    pub(crate) records: Vec<u64>,
+    /// What was appended, by offset.
+    pub(crate) records: Vec<Sent>,
+    /// Offsets at which compaction was seen to have taken something out.
+    pub(crate) compacted: BTreeSet<Offset>,
     /// Everything below was acknowledged as durable, or was shown.
     pub(crate) durable_end: Offset,
     /// Everything below was acknowledged as appended.
@@ -58,6 +70,59 @@ impl PartitionModel {
     pub(crate) fn end(&self) -> Offset {
         self.records.len() as Offset
     }
+
+    /// Compares what was read from `from` to `end` with what was sent, and takes note of what compaction took out.
+    pub(crate) fn check_read(
+        &mut self,
+        found: &[(Offset, Sent)],
+        from: Offset,
+        end: Offset,
+        is_compacted: bool,
+    ) -> Result<(), String> {
+        let Some(expected) = self.records.get(from as usize..end as usize) else {
+            return Err(format!("{} records from {from} to {end}, and {} were sent", found.len(), self.end()));
+        };
+        let sent = (from..).zip(expected.iter().copied());
+        if !is_compacted {
+            let wrong = found.iter().find(|(offset, record)| self.records.get(*offset as usize) != Some(record));
+            let as_sent = sent.eq(found.iter().copied());
+            return if as_sent {
+                Ok(())
+            } else {
+                Err(format!("{} records from {from} to {end}; the first that is not as sent: {wrong:?}", found.len()))
+            };
+        }
+        let mut left = found.iter().peekable();
+        let mut missing = Vec::new();
+        for (offset, record) in sent {
+            match left.next_if(|(found, _)| *found == offset) {
+                Some((_, found)) if *found != record => {
+                    return Err(format!("offset {offset} is not as sent: {found:?}"));
+                }
+                Some(_) if self.compacted.contains(&offset) => return Err(format!("offset {offset} has come back")),
+                Some(_) => {}
+                None => missing.push((offset, record)),
+            }
+        }
+        if let Some((offset, record)) = left.next() {
+            return Err(format!("offset {offset} is there twice, or out of order: {record:?}"));
+        }
+        // What is missing has made room: a newer record of its key is there, or it was a tombstone, and nothing older is left.
+        for (offset, record) in &missing {
+            // Newer ones that are not shown take no part.
+            let shown = self.records.get(..end as usize).unwrap_or_default();
+            let newest = shown.iter().rposition(|other| other.key == record.key);
+            let is_newest = newest == Some(*offset as usize);
+            if is_newest && record.value.is_some() {
+                return Err(format!("offset {offset} is missing, the newest record of its key: {record:?}"));
+            }
+            if record.value.is_none() && found.iter().any(|(older, other)| older < offset && other.key == record.key) {
+                return Err(format!("the tombstone at offset {offset} is gone, and what it deletes is there"));
+            }
+        }
+        self.compacted.extend(missing.iter().map(|(offset, _)| *offset));
+        Ok(())
+    }
 }
 
 /// A Produce request with acks=all that waits for its answer.
@@ -68,7 +133,7 @@ pub(crate) struct InFlight {
     /// Who sends it again after a crash.
     pub(crate) producer: Option<ProducerId>,
     pub(crate) batch: Vec<u8>,
-    pub(crate) records: Vec<u64>,
+    pub(crate) records: Vec<Sent>,
 }
 
 /// An idempotent producer's state in one partition.
@@ -89,12 +154,13 @@ pub(crate) struct Committed {
 }
 
 impl TopicModel {
-    pub(crate) fn new(id: Option<TopicId>, existence: Existence, partitions: usize) -> TopicModel {
+    pub(crate) fn new(id: Option<TopicId>, existence: Existence, partitions: usize, is_compacted: bool) -> TopicModel {
         TopicModel {
             id,
             existence,
             partitions: (0..partitions).map(|_| PartitionModel::default()).collect(),
             partitions_max: partitions,
+            is_compacted,
         }
     }
 }

@@ -27,17 +27,20 @@ pub enum Mutation {
     CheckpointBeforeData,
     /// A start serves what it found without syncing it.
     ServedBeforeSynced,
+    /// Compaction puts segments in the place of others without syncing them.
+    CompactedNotSynced,
 }
 
 impl Mutation {
     /// All there are, by name.
-    pub const ALL: [(&'static str, Mutation); 6] = [
+    pub const ALL: [(&'static str, Mutation); 7] = [
         ("fsync-left-out", Mutation::FsyncLeftOut),
         ("logs-not-synced", Mutation::LogsNotSynced),
         ("journal-not-synced", Mutation::JournalNotSynced),
         ("folder-not-synced", Mutation::FolderNotSynced),
         ("checkpoint-before-data", Mutation::CheckpointBeforeData),
         ("served-before-synced", Mutation::ServedBeforeSynced),
+        ("compacted-not-synced", Mutation::CompactedNotSynced),
     ];
 
     /// What becomes of a call.
@@ -51,6 +54,9 @@ impl Mutation {
             Mutation::FolderNotSynced => operation == Operation::SyncFolder,
             Mutation::CheckpointBeforeData => operation == Operation::Sync && phase == Phase::Checkpointing && is_log(),
             Mutation::ServedBeforeSynced => operation == Operation::Sync && phase == Phase::Starting && is_log(),
+            Mutation::CompactedNotSynced => {
+                operation == Operation::Sync && path.extension().is_some_and(|extension| extension == "cleaned")
+            }
         };
         if left_out { Permit::Pretend } else { Permit::Do }
     }

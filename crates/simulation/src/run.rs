@@ -48,6 +48,8 @@ pub struct Summary {
     pub commits: u64,
     /// Crashes.
     pub crashes: u64,
+    /// Records that compaction took out, of those partitions that are there at the end.
+    pub compacted: u64,
     /// Calls to the disk, and a number that follows from them.
     pub trace: (u64, u64),
 }
@@ -123,6 +125,7 @@ impl Summary {
         self.acknowledged += other.acknowledged;
         self.commits += other.commits;
         self.crashes += other.crashes;
+        self.compacted += other.compacted;
         self.trace.0 += other.trace.0;
         self.trace.1 ^= other.trace.1;
     }
@@ -200,6 +203,8 @@ impl Simulation {
         self.end_node();
         let mut world = self.shared.world.lock();
         world.summary.trace = self.disk.trace();
+        let partitions = world.model.topics.values().flat_map(|topic| &topic.partitions);
+        world.summary.compacted = partitions.map(|partition| partition.compacted.len() as u64).sum();
         match world.violation.take() {
             None => Ok(world.summary),
             Some(violation) => {
@@ -266,8 +271,12 @@ impl Simulation {
                 });
                 self.shared.world.lock().take_note_of_retention();
             }
-            890..900 => self.turn(|| driver.purge_deleted()),
-            900..940 => self.shared.world.lock().create_topic(),
+            890..897 => self.turn(|| driver.purge_deleted()),
+            897..925 => {
+                let steps = self.shared.world.lock().random.below(40);
+                self.turn(|| (0..steps).take_while(|_| driver.compaction_step()).for_each(drop));
+            }
+            925..940 => self.shared.world.lock().create_topic(),
             940..947 => self.shared.delete_topic(&driver),
             947..955 => self.shared.world.lock().grow_topic(),
             955..965 => self.shared.world.lock().delete_records(),

@@ -28,8 +28,9 @@ impl Partition {
 
     /// The log's start is written down: the files of what lies below it go.
     pub(crate) fn delete_gone(&self) -> Result<(), LogError> {
+        let (_, durable_start) = self.around.checkpoints.of(&self.name());
         match self.open() {
-            Some(_life) => self.log.delete_gone(),
+            Some(_life) => self.log.delete_gone(durable_start),
             None => Ok(()),
         }
     }

@@ -28,6 +28,7 @@ mod swap;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use millpond_records::{BatchHeader, BatchView, Retained, batches, verify_crc};
 use millpond_types::{Offset, ProducerId, TimestampMs};
@@ -36,7 +37,7 @@ pub(crate) use checkpoint::CompactionCheckpoint;
 pub(crate) use swap::complete;
 
 use crate::segment::Segment;
-use crate::{DECOMPRESSED_BYTES_MAX, LogError, PartitionLog, names};
+use crate::{DECOMPRESSED_BYTES_MAX, LogError, PRODUCERS_MAX, PartitionLog, names};
 use latest::{KeyHash, LatestOffsets};
 use rewrite::Output;
 
@@ -109,7 +110,7 @@ pub struct Compaction {
     /// Records from here on are not looked at.
     end: Offset,
     latest: LatestOffsets,
-    /// Where each producer's last batch ends, as far as it lies below `end`.
+    /// Where each producer's last batch below `end` ends.
     last_offsets: HashMap<ProducerId, Offset>,
     now_ms: TimestampMs,
     delete_horizon_ms: TimestampMs,
@@ -138,7 +139,7 @@ impl PartitionLog {
         let clean_below = self.compaction.lock().clean_below.max(self.log_start_offset());
         let mut found =
             Cleanable { clean_bytes: 0, dirty_bytes: 0, is_overdue: false, first_dirty: clean_below, end: clean_below };
-        for (segment, end) in self.rolled_segments().into_iter().take_while(|(_, end)| *end <= floor) {
+        for (segment, end) in self.finished_segments().into_iter().take_while(|(_, end)| *end <= floor) {
             if end <= clean_below {
                 found.clean_bytes += segment.size();
                 continue;
@@ -169,7 +170,8 @@ impl PartitionLog {
     }
 
     /// Begins to compact what [`PartitionLog::cleanable`] tells; `None` if there is nothing. Keys take at most
-    /// `keys_bytes_max` bytes of memory. The caller sees to it that there is one compaction of a log at a time.
+    /// `keys_bytes_max` bytes of memory. The caller sees to it that there is one compaction of a log at a time, and that
+    /// nothing below `floor` is ever cut off.
     pub fn begin_compaction(
         &self,
         now_ms: TimestampMs,
@@ -178,8 +180,12 @@ impl PartitionLog {
     ) -> Result<Option<Compaction>, LogError> {
         self.check_poison()?;
         self.settle_swap()?;
+        if !self.gone.lock().is_empty() {
+            // A crash could bring back what a tombstone here has deleted there.
+            return Ok(None);
+        }
         let Some(Cleanable { first_dirty, end, .. }) = self.cleanable(now_ms, floor)? else { return Ok(None) };
-        let mut segments = self.rolled_segments();
+        let mut segments = self.finished_segments();
         segments.retain(|(_, segment_end)| *segment_end <= end);
         let first = segments.iter().position(|(_, segment_end)| *segment_end > first_dirty).unwrap_or(0);
         let last_offsets =
@@ -222,15 +228,18 @@ impl PartitionLog {
         }
     }
 
-    /// All segments but the active one, with where the next one begins.
-    fn rolled_segments(&self) -> Vec<(Arc<Segment>, Offset)> {
+    /// The segments that nobody writes to any more, with where the next one begins.
+    fn finished_segments(&self) -> Vec<(Arc<Segment>, Offset)> {
         let segments = self.segments.read();
         segments
             .windows(2)
             .filter_map(|pair| match pair {
-                [segment, next] => Some((segment.clone(), next.base_offset())),
+                [segment, next] => Some((segment, next.base_offset())),
                 _ => None,
             })
+            // What a round of sync has made durable can have been rolled meanwhile: then the next round finishes it.
+            .take_while(|(segment, _)| segment.is_finished())
+            .map(|(segment, end)| (segment.clone(), end))
             .collect()
     }
 
@@ -303,7 +312,8 @@ impl PartitionLog {
         if compaction.output.is_none() {
             compaction.output = Some((Output::create(&self.dir, segment.0.base_offset(), &options)?, number));
         }
-        let log_start = self.log_start_offset();
+        // What lies below the start may be served again after a crash, unless the start is written down.
+        let log_start = self.durable_start.load(Ordering::Acquire);
         let read = self.for_each_batch(&segment, &mut place, |batch| {
             compaction.pass_on(batch, log_start)?;
             Ok(true)
@@ -374,6 +384,11 @@ impl Compaction {
     /// Notes where the keys of a batch were written. `false`: the table is full, and the batch lies behind the end now.
     fn note(&mut self, batch: &BatchView<'_>) -> bool {
         let header = batch.header;
+        if header.has_producer()
+            && (self.last_offsets.len() < PRODUCERS_MAX || self.last_offsets.contains_key(&header.producer_id))
+        {
+            self.last_offsets.insert(header.producer_id, header.last_offset());
+        }
         if header.is_control() || header.next_offset() <= self.first_dirty {
             return true;
         }

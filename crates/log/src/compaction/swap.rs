@@ -34,6 +34,8 @@ impl PartitionLog {
             }
         };
         let _round = self.round.lock();
+        // An append that finishes a segment by itself is over.
+        drop(self.writer.lock());
         let ready = self.check_poison().and_then(|()| self.settle_swap()).and_then(|()| self.retire(old));
         if !matches!(ready, Ok(true)) {
             output.discard(&self.dir);
@@ -48,7 +50,10 @@ impl PartitionLog {
             // With no room for a few bytes nothing has happened. If the name may have changed, nobody knows what a power cut
             // leaves.
             match CompactionCheckpoint::read(&self.dir) {
-                Ok(found) if found == *known => output.discard(&self.dir),
+                Ok(found) if found == *known => {
+                    output.discard(&self.dir);
+                    old.iter().for_each(|(segment, _)| segment.reinstate());
+                }
                 _ => self.poison(error.to_string()),
             }
             return Err(error);
@@ -64,6 +69,8 @@ impl PartitionLog {
             let from = from.expect("under the round's lock nobody takes segments out");
             segments.splice(from..from + old.len(), [new]);
         }
+        // Nobody finds in memory what is gone from the disk.
+        self.tail.forget_below(end);
         self.open_files.forget_places();
         old.iter().for_each(|(segment, _)| self.open_files.forget(segment));
         if let Err(error) = self.settle_swap() {
@@ -80,11 +87,16 @@ impl PartitionLog {
         let Some(from) = from else { return Ok(false) };
         let are_there = segments
             .get(from..from + old.len())
-            .is_some_and(|there| there.iter().zip(old).all(|(segment, (old, _))| Arc::ptr_eq(segment, old)));
-        if are_there {
-            old.iter().try_for_each(|(segment, _)| segment.retire())?;
+            .is_some_and(|there| there.iter().zip(old).all(|(segment, (old, _))| Arc::ptr_eq(segment, old)))
+            && old.iter().all(|(segment, _)| segment.is_finished());
+        if !are_there {
+            return Ok(false);
         }
-        Ok(are_there)
+        let retired = old.iter().try_for_each(|(segment, _)| segment.retire());
+        if retired.is_err() {
+            old.iter().for_each(|(segment, _)| segment.reinstate());
+        }
+        retired.map(|()| true)
     }
 
     /// Writes down that a swap is over, if that could not be done then.

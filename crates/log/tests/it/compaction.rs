@@ -399,7 +399,7 @@ fn what_is_taken_away_meanwhile_ends_a_compaction_and_leaves_nothing_behind() {
         let ended = (0..steps).any(|_| !matches!(log.compaction_step(&mut compaction).unwrap(), Step::More(_)));
         let before = records(&log);
         log.advance_log_start(30).unwrap();
-        log.delete_gone().unwrap();
+        log.delete_gone(log.log_start_offset()).unwrap();
         if ended {
             assert!(steps > 10);
             return;
@@ -623,12 +623,12 @@ proptest! {
                 Event::Trim(at) => {
                     let to = log_start + (log.log_end_offset() - log_start) * i64::from(at) / 1_000;
                     log_start = log.advance_log_start(to).unwrap();
-                    log.delete_gone().unwrap();
+                    log.delete_gone(log.log_start_offset()).unwrap();
                 }
                 Event::Retention => {
                     log.set_options(LogOptions { retention_ms: 10_000, ..scratch.options.clone() });
                     log.enforce_retention(now_ms, Offset::MAX).unwrap();
-                    log.delete_gone().unwrap();
+                    log.delete_gone(log.log_start_offset()).unwrap();
                     log_start = log.log_start_offset();
                     log.set_options(scratch.options.clone());
                 }

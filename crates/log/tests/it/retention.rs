@@ -74,7 +74,7 @@ fn files_of_deleted_segments_stay_for_the_delay_or_until_the_next_start() {
     let scratch = Scratch::with(LogOptions { retention_bytes: 0, ..options() });
     let log = filled(&scratch, 25);
     log.enforce_retention(NOW, Offset::MAX).unwrap();
-    log.delete_gone().unwrap();
+    log.delete_gone(log.log_start_offset()).unwrap();
     let deleted = |scratch: &Scratch| scratch.names().iter().filter(|name| name.ends_with(".deleted")).count();
     assert!(deleted(&scratch) >= 6);
     assert_eq!(log.purge_deleted(NOW).unwrap(), 0);
@@ -91,7 +91,7 @@ fn a_file_that_cannot_be_removed_keeps_no_other_and_is_tried_again() {
     let scratch = Scratch::with(LogOptions { retention_bytes: 0, ..options() });
     let log = filled(&scratch, 25);
     log.enforce_retention(NOW, Offset::MAX).unwrap();
-    log.delete_gone().unwrap();
+    log.delete_gone(log.log_start_offset()).unwrap();
     let deleted = || scratch.names().into_iter().filter(|name| name.ends_with(".deleted")).collect::<Vec<_>>();
     log.purge_deleted(NOW).unwrap();
     // A folder is not removed as a file is.

@@ -18,7 +18,10 @@ fn nothing_acknowledged_or_shown_is_lost_whatever_crashes_when() {
     assert!(told.is_empty(), "{}", told.join("\n\n"));
     // It was put to the test.
     assert!(
-        summary.crashes > 5 * SEEDS && summary.acknowledged > 50 * SEEDS && summary.commits > 5 * SEEDS,
+        summary.crashes > 5 * SEEDS
+            && summary.acknowledged > 50 * SEEDS
+            && summary.commits > 5 * SEEDS
+            && summary.compacted > 10 * SEEDS,
         "{summary:?}"
     );
 }
