@@ -7,6 +7,8 @@ use millpond_metadata::MetadataError;
 use millpond_records::ProducedError;
 use millpond_types::{Offset, PartitionIndex, TimestampMs, TopicName};
 
+use crate::space::DiskFull;
+
 /// Why the node does not start on a data folder.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -105,6 +107,9 @@ pub enum ProduceError {
         /// What failed.
         reason: String,
     },
+    /// The disk is full.
+    #[error(transparent)]
+    DiskFull(DiskFull),
     /// The records were appended, but were not durable in time.
     #[error("the records were appended, but not synced to the disk within {timeout_ms} ms")]
     TimedOut {

@@ -57,6 +57,7 @@ mod pins;
 mod priority;
 mod produce;
 mod producer_ids;
+mod space;
 mod start;
 mod stop;
 mod sync;
@@ -79,6 +80,7 @@ pub use millpond_log::{Appended, BatchPiece, FetchedBytes, FilePiece, FoundBatch
 pub use partition::Partition;
 pub use priority::lower_thread_priority;
 pub use produce::{Acks, Begun, Gated, ProducePartition};
+pub use space::DiskFull;
 pub use start::BrokerOptions;
 pub use topics::NewTopicRequest;
 pub use waiter::Waiter;

@@ -17,6 +17,7 @@ use crate::errors::{FetchError, ProduceError, TrimError};
 use crate::keys::check_keys;
 use crate::metrics::BrokerMetrics;
 use crate::pins::Pins;
+use crate::space::DiskRoom;
 use crate::sync::{DirtyMark, SharedJournal, SyncQueue};
 use crate::topic::Topic;
 use crate::visibility::Visibility;
@@ -43,6 +44,7 @@ pub(crate) struct Surroundings {
     pub(crate) queue: Arc<SyncQueue>,
     pub(crate) journal: Option<Arc<SharedJournal>>,
     pub(crate) checkpoints: Arc<Checkpoints>,
+    pub(crate) room: Arc<DiskRoom>,
     pub(crate) metrics: Arc<BrokerMetrics>,
     pub(crate) leader_epoch: LeaderEpoch,
     /// Whether `acks=all` and what is shown wait for the sync (`millpond.sync.before.ack`).
@@ -283,7 +285,9 @@ impl Partition {
                 match error {
                     AppendError::Poisoned { reason } => ProduceError::Poisoned { reason },
                     AppendError::Disk(error) => {
-                        self.poison(error.to_string());
+                        if let Some(reason) = self.log.poisoned() {
+                            self.poison(reason.to_owned());
+                        }
                         ProduceError::Log(AppendError::Disk(error))
                     }
                     other => ProduceError::Log(other),

@@ -102,8 +102,16 @@ impl Broker {
         match self.gates.find(topic.name()) {
             Some(gateway) => Ok(Begun::Gated(Gated { gateway, partition: partition.clone(), header, batch })),
             None if topic.is_internal() => Err(ProduceError::InternalTopic { topic: topic.name().clone() }),
-            None => partition.append(batch).map(Begun::Appended),
+            None => {
+                self.take_room(batch.len())?;
+                partition.append(batch).map(Begun::Appended)
+            }
         }
+    }
+
+    /// Takes room on the disk for records that are about to be written.
+    pub fn take_room(&self, bytes: usize) -> Result<(), ProduceError> {
+        self.topics.around.room.take(bytes, self.now_ms()).map_err(ProduceError::DiskFull)
     }
 
     fn check_timestamp(&self, header: &BatchHeader) -> Result<(), ProduceError> {

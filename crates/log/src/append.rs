@@ -12,7 +12,7 @@ use millpond_types::{LeaderEpoch, Offset, TimestampMs};
 use crate::log::{SegmentStart, Writer};
 use crate::producers::Verdict;
 use crate::segment::Segment;
-use crate::{AppendError, LogError, LogOptions, PartitionLog, snapshot};
+use crate::{AppendError, LogError, LogOptions, PartitionLog, names, snapshot};
 
 /// Rolled segments that wait for a sync, at most; with one more the append itself syncs the oldest.
 pub const UNSYNCED_SEGMENTS_MAX: usize = 4;
@@ -45,7 +45,8 @@ impl PartitionLog {
     /// Appends one batch that `validate_produced` has passed (or that the broker built): stamps base offset and leader
     /// epoch in place, writes it with one call, and shows it to readers. It is durable after the next [`PartitionLog::sync`].
     ///
-    /// A failed write poisons the log, and nothing of the batch is visible.
+    /// Of a batch whose write failed nothing is visible. The failure poisons the log, unless the disk is full: then another try may
+    /// do better.
     pub fn append(
         &self,
         batch: BytesMut,
@@ -104,7 +105,13 @@ impl PartitionLog {
             })?;
         }
         let position = writer.position;
-        self.or_poison(writer.file.write_all_at(batch, position))?;
+        if let Err(error) = writer.file.write_all_at(batch, position) {
+            // Of a full disk the part that fitted is given back, and nothing has happened.
+            if !error.is_full() || writer.file.set_len(position).is_err() {
+                self.poison(error.to_string());
+            }
+            return Err(error.into());
+        }
 
         // From here on nothing fails.
         let latest_epoch = self.epochs.read().latest();
@@ -199,13 +206,21 @@ impl PartitionLog {
     /// the next sync, outside the append lock.
     pub(crate) fn roll(&self, writer: &mut Writer, options: &LogOptions) -> Result<(), LogError> {
         if writer.unsynced.len() >= UNSYNCED_SEGMENTS_MAX {
-            let oldest = writer.unsynced.remove(0);
-            self.or_poison(oldest.finish(&self.dir))?;
+            if let Some(oldest) = writer.unsynced.first() {
+                self.or_poison_unless_full(oldest.finish(&self.dir))?;
+            }
+            writer.unsynced.remove(0);
         }
         let base_offset = writer.next_offset;
-        let (segment, file) = self.or_poison(Segment::create(&self.dir, base_offset, options.index_interval_bytes))?;
-        if options.preallocate {
-            self.or_poison(file.preallocate(options.segment_bytes))?;
+        let created = Segment::create(&self.dir, base_offset, options.index_interval_bytes);
+        let (segment, file) = self.or_poison_unless_full(created)?;
+        if options.preallocate
+            && let Err(error) = file.preallocate(options.segment_bytes)
+        {
+            if !error.is_full() || millpond_disk::remove_file(&segment.path(names::LOG)).is_err() {
+                self.poison(error.to_string());
+            }
+            return Err(error.into());
         }
         let segment = Arc::new(segment);
         writer.unsynced.push(Unsynced {

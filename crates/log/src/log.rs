@@ -277,6 +277,14 @@ impl PartitionLog {
         result
     }
 
+    /// The same, but that the disk is full is no reason: what was written can be written again.
+    pub(crate) fn or_poison_unless_full<T>(&self, result: Result<T, LogError>) -> Result<T, LogError> {
+        match result {
+            Err(LogError::Disk(error)) if error.is_full() => Err(LogError::Disk(error)),
+            other => self.or_poison(other),
+        }
+    }
+
     /// The segment that holds `offset`, and whether it is the active one; the oldest one for an older offset.
     pub(crate) fn segment_of(&self, offset: Offset) -> (Arc<Segment>, bool) {
         let segments = self.segments.read();

@@ -64,8 +64,16 @@ impl PartitionLog {
         let epochs = epochs_dirty.then(|| self.epochs.read().clone());
         drop(writer);
 
-        for rolled in &unsynced {
-            rolled.finish(&self.dir)?;
+        let mut unfinished = Vec::new();
+        for rolled in unsynced {
+            match rolled.finish(&self.dir) {
+                // Its bytes are durable; only what can be built again from them has no room.
+                Err(LogError::Disk(error)) if error.is_full() => unfinished.push(rolled),
+                other => other?,
+            }
+        }
+        if !unfinished.is_empty() {
+            self.writer.lock().unsynced.splice(..0, unfinished);
         }
         if end > self.recovery_point() {
             file.sync_data()?;
@@ -73,10 +81,15 @@ impl PartitionLog {
         if folder_dirty {
             millpond_disk::sync_dir(&self.dir)?;
         }
-        if let Some(epochs) = epochs {
-            epochs.write(&self.dir)?;
+        match epochs.map(|epochs| epochs.write(&self.dir)) {
+            // A start learns them from the batches behind the recovery point.
+            Some(Err(LogError::Disk(error))) if error.is_full() => self.writer.lock().epochs_dirty = true,
+            Some(other) => {
+                other?;
+                self.synced_end.fetch_max(end, Ordering::AcqRel);
+            }
+            None => drop(self.synced_end.fetch_max(end, Ordering::AcqRel)),
         }
-        self.synced_end.fetch_max(end, Ordering::AcqRel);
         self.durable_end.fetch_max(end, Ordering::AcqRel);
         Ok(end)
     }

@@ -1,6 +1,7 @@
 //! The node as its callers see it, on a real disk.
 
 mod compaction;
+mod full_disk;
 mod gates;
 mod groups;
 mod journal;
