@@ -110,6 +110,8 @@ impl PartitionLog {
             if !error.is_full() || writer.file.set_len(position).is_err() {
                 self.poison(error.to_string());
             }
+            // A clean start believes the length.
+            writer.length_dirty = true;
             return Err(error.into());
         }
 

@@ -63,6 +63,8 @@ pub(crate) struct Writer {
     pub(crate) started: SegmentStart,
     /// Rolled segments whose bytes were not synced yet, oldest first.
     pub(crate) unsynced: Vec<Unsynced>,
+    /// A write that did not fit was cut off again, and that was not synced yet.
+    pub(crate) length_dirty: bool,
     /// The folder has names that were not synced yet.
     pub(crate) folder_dirty: bool,
     /// The leader epochs have news that their file does not.
@@ -147,6 +149,7 @@ impl PartitionLog {
             fresh: Fresh::new(parts.log_end),
             started: parts.started,
             unsynced: Vec::new(),
+            length_dirty: false,
             folder_dirty: false,
             epochs_dirty: false,
             checkpoint_snapshot: parts.checkpoint_snapshot,

@@ -50,7 +50,7 @@ impl PartitionLog {
     /// Whether something beside batches waits for a sync: a new segment's name, for one.
     fn has_news(&self) -> bool {
         let writer = self.writer.lock();
-        writer.folder_dirty || writer.epochs_dirty || !writer.unsynced.is_empty()
+        writer.length_dirty || writer.folder_dirty || writer.epochs_dirty || !writer.unsynced.is_empty()
     }
 
     /// One round; the caller holds the round's lock.
@@ -59,6 +59,7 @@ impl PartitionLog {
         let Writer { next_offset: end, .. } = *writer;
         let file = writer.file.clone();
         let unsynced = std::mem::take(&mut writer.unsynced);
+        let length_dirty = std::mem::take(&mut writer.length_dirty);
         let folder_dirty = std::mem::take(&mut writer.folder_dirty);
         let epochs_dirty = std::mem::take(&mut writer.epochs_dirty);
         let epochs = epochs_dirty.then(|| self.epochs.read().clone());
@@ -75,7 +76,7 @@ impl PartitionLog {
         if !unfinished.is_empty() {
             self.writer.lock().unsynced.splice(..0, unfinished);
         }
-        if end > self.recovery_point() {
+        if end > self.recovery_point() || length_dirty {
             file.sync_data()?;
         }
         if folder_dirty {
