@@ -31,6 +31,7 @@
 //! while another is taken. Waiters are woken after all of them are given back.
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+mod batch_rules;
 mod blocking;
 mod broker;
 mod checkpoints;

@@ -25,6 +25,7 @@ use crate::waiter::Waiter;
 
 mod compaction;
 mod durable;
+mod flush;
 mod upkeep;
 
 /// Whether a partition may be used. Whoever changes it waits for the append that runs.
@@ -77,6 +78,7 @@ pub struct Partition {
     journaled_lap: AtomicU64,
     /// Bytes that went to the journal since the log was last synced behind it.
     behind_bytes: AtomicUsize,
+    unflushed: flush::Unflushed,
     around: Surroundings,
 }
 
@@ -98,6 +100,7 @@ impl Partition {
             uncut: RwLock::new(()),
             journaled_lap: AtomicU64::new(0),
             behind_bytes: AtomicUsize::new(0),
+            unflushed: flush::Unflushed::default(),
             log,
             around,
         }
@@ -141,6 +144,11 @@ impl Partition {
     /// The offset after the last record that is shown: high watermark and last stable offset in one.
     pub fn visible_end(&self) -> Offset {
         self.visibility.end().max(self.log_start())
+    }
+
+    /// Everything below it is in the log's own files, and durable.
+    pub fn recovery_point(&self) -> Offset {
+        self.log.recovery_point()
     }
 
     /// What the partition takes on the disk, in bytes.
@@ -304,6 +312,9 @@ impl Partition {
             self.request_sync();
         } else {
             self.safe_up_to(appended.last_offset + 1);
+            if !appended.duplicate {
+                self.flush_if_due((appended.last_offset - appended.base_offset + 1).unsigned_abs());
+            }
         }
         Ok(appended)
     }

@@ -37,6 +37,8 @@ pub struct Appended {
 pub(crate) struct Unsynced {
     pub(crate) segment: Arc<Segment>,
     pub(crate) file: Arc<File>,
+    /// Room was reserved for it, perhaps more than it took.
+    pub(crate) is_preallocated: bool,
     /// The producers' snapshot at the next segment's base offset.
     pub(crate) snapshot: (Offset, Vec<u8>),
 }
@@ -228,6 +230,7 @@ impl PartitionLog {
         writer.unsynced.push(Unsynced {
             segment: std::mem::replace(&mut writer.active, segment.clone()),
             file: std::mem::replace(&mut writer.file, file),
+            is_preallocated: options.preallocate,
             snapshot: (base_offset, snapshot::encode(&writer.producers)),
         });
         writer.folder_dirty = true;
@@ -241,6 +244,10 @@ impl PartitionLog {
 impl Unsynced {
     /// Makes a rolled segment durable, and writes what was put off at the roll.
     pub(crate) fn finish(&self, dir: &Path) -> Result<(), LogError> {
+        if self.is_preallocated {
+            // The same length, but what is reserved behind it is given back.
+            self.file.set_len(self.segment.size())?;
+        }
         self.segment.finish(&self.file)?;
         snapshot::write(dir, self.snapshot.0, &self.snapshot.1)?;
         self.segment.close_file();
