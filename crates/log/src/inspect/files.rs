@@ -42,7 +42,9 @@ impl FileKind {
         match name {
             names::LEADER_EPOCHS => return Some(FileKind::LeaderEpochs),
             LOG_STARTS | RECOVERY_POINTS => return Some(FileKind::OffsetCheckpoint),
-            names::PARTITION_METADATA | names::COMPACTION_CHECKPOINT | "meta.properties" => return Some(FileKind::Text),
+            names::PARTITION_METADATA | names::COMPACTION_CHECKPOINT | "meta.properties" => {
+                return Some(FileKind::Text);
+            }
             _ if KAFKAS_CHECKPOINTS.contains(&name) => return Some(FileKind::OffsetCheckpoint),
             _ => {}
         }

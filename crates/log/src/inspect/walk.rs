@@ -253,7 +253,8 @@ impl BatchWalk {
             if here.iter().any(|byte| *byte != 0) {
                 for place in 0..places {
                     only_zeros &= here.get(place) == Some(&0);
-                    if bytes.get(place + 16) != Some(&(millpond_records::MAGIC as u8)) || at + place as u64 == position {
+                    if bytes.get(place + 16) != Some(&(millpond_records::MAGIC as u8)) || at + place as u64 == position
+                    {
                         continue;
                     }
                     let Ok(header) = BatchHeader::parse(bytes.get(place..).unwrap_or_default()) else { continue };

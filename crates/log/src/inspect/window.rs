@@ -44,7 +44,8 @@ mod tests {
         let file = File::open_read_only(&path).unwrap();
         let mut window = Window::default();
         let end = all.len() as u64 - 7;
-        for (position, len) in [(0, 61), (WINDOW_BYTES - 3, 61), (5, 10), (100, 2 * WINDOW_BYTES), (all.len() - 20, 61)] {
+        for (position, len) in [(0, 61), (WINDOW_BYTES - 3, 61), (5, 10), (100, 2 * WINDOW_BYTES), (all.len() - 20, 61)]
+        {
             let expected = &all[position..(position + len).min(end as usize)];
             assert_eq!(window.bytes(&file, position as u64, len, end).unwrap(), expected, "{position}");
         }

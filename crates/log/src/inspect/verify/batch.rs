@@ -87,8 +87,9 @@ pub(super) fn check(file: &Path, batch: &FoundBatch<'_>, may_lack: bool) -> Chec
     let is_by_record = header.timestamp_type() == TimestampType::CreateTime;
     if is_by_record && checked.records > 0 && max_timestamp != header.max_timestamp {
         let found = header.max_timestamp;
-        let what =
-            format!("its header says that the largest timestamp is {found}, and that of its records is {max_timestamp}");
+        let what = format!(
+            "its header says that the largest timestamp is {found}, and that of its records is {max_timestamp}"
+        );
         let wrong = finding(FindingKind::Timestamps, file, what, PRODUCERS_TIMES);
         checked.findings.push(wrong.at(batch.position).of(header.base_offset));
     }

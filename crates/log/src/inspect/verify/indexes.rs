@@ -200,7 +200,9 @@ impl IndexChecks {
             format!("no marker at offset {offset} aborts a transaction of producer {}", entry.producer_id)
         } else if entry.first_offset >= offset || entry.last_stable_offset > offset + 1 {
             let (first, stable) = (entry.first_offset, entry.last_stable_offset);
-            format!("the transaction that ends at offset {offset} cannot begin at {first}, nor be stable up to {stable}")
+            format!(
+                "the transaction that ends at offset {offset} cannot begin at {first}, nor be stable up to {stable}"
+            )
         } else {
             cursor.advance()?;
             return Ok(None);
@@ -217,7 +219,8 @@ impl IndexChecks {
         if let Some(cursor) = &mut self.index {
             if let Some((_, entry)) = cursor.current {
                 let offset = self.base_offset + i64::from(entry.relative_offset);
-                let what = format!("it leads to position {} for offset {offset}; the batches end at {end}", entry.position);
+                let what =
+                    format!("it leads to position {} for offset {offset}; the batches end at {end}", entry.position);
                 return Some(cursor.wrong(what, Some(offset)));
             }
             if let Some(found) = cursor.check_rest() {
@@ -235,15 +238,22 @@ impl IndexChecks {
             }
             let told = self.last_time_entry.map_or(-1, |entry| entry.timestamp);
             if cursor.entries.is_some() && told != self.max.0 {
-                let what =
-                    format!("its last entry must tell the segment's largest timestamp, {}, and tells {told}", self.max.0);
+                let what = format!(
+                    "its last entry must tell the segment's largest timestamp, {}, and tells {told}",
+                    self.max.0
+                );
                 return Some(cursor.wrong(what, Some(self.max.1)));
             }
         }
         let cursor = self.transaction_index.as_mut()?;
         if let Some((_, entry)) = cursor.current {
             let offset = entry.last_offset;
-            return Some(cursor.wrong(format!("it speaks of offset {offset}; the segment ends before {next_offset}"), Some(offset)));
+            return Some(
+                cursor.wrong(
+                    format!("it speaks of offset {offset}; the segment ends before {next_offset}"),
+                    Some(offset),
+                ),
+            );
         }
         cursor.check_rest()
     }

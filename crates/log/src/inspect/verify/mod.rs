@@ -283,7 +283,8 @@ impl View {
         let dir = &self.folder.dir;
         let file = |name: &str| dir.join(name);
         let checkpoint = |name: &str| dir.with_file_name(name);
-        outcome.tallies.files += 2 + u64::from(self.compaction.as_ref().is_ok_and(|c| *c != CompactionCheckpoint::default()));
+        outcome.tallies.files +=
+            2 + u64::from(self.compaction.as_ref().is_ok_and(|c| *c != CompactionCheckpoint::default()));
 
         match (&self.topic_id, self.claims.topic_id) {
             // A folder that was being made; the next start makes it anew.
@@ -293,7 +294,8 @@ impl View {
                 found(finding(FindingKind::Metadata, &file(names::PARTITION_METADATA), error.clone(), remedy));
             }
             (Ok(id), Some(expected)) if *id != expected => {
-                let what = format!("the log is of the topic with id {id}, and the topic of this name has id {expected}");
+                let what =
+                    format!("the log is of the topic with id {id}, and the topic of this name has id {expected}");
                 let remedy = "the next start of the node sets the folder aside, as one that no topic claims: if the log is the \
                               topic's, stop the node and write the topic's id into this file";
                 found(finding(FindingKind::Metadata, &file(names::PARTITION_METADATA), what, remedy));
@@ -301,7 +303,8 @@ impl View {
             _ => {}
         }
         if let Err(error) = &self.compaction {
-            let remedy = "restore the partition's folder from a backup: without this file nobody knows which segments count";
+            let remedy =
+                "restore the partition's folder from a backup: without this file nobody knows which segments count";
             found(finding(FindingKind::Checkpoint, &file(names::COMPACTION_CHECKPOINT), error.clone(), remedy));
         }
         if let Err(error) = &self.epochs {
@@ -322,7 +325,9 @@ impl View {
         if let (Some(first), Some(log_start)) = (first, self.claims.log_start.filter(|_| !self.claims.is_kafkas))
             && first > log_start
         {
-            let what = format!("the log starts at offset {log_start}, and its first segment at {first}: what is between is lost");
+            let what = format!(
+                "the log starts at offset {log_start}, and its first segment at {first}: what is between is lost"
+            );
             let remedy = "restore the missing segments from a backup; the next start of the node goes on without them";
             found(finding(FindingKind::Offsets, dir, what, remedy).of(log_start));
         }
@@ -338,7 +343,8 @@ impl View {
         if let Some(point) = self.claims.recovery_point {
             let path = checkpoint(RECOVERY_POINTS);
             if point > end {
-                let what = format!("it says that everything below offset {point} was synced, and the log ends before {end}");
+                let what =
+                    format!("it says that everything below offset {point} was synced, and the log ends before {end}");
                 let remedy = "records that were on the disk are missing: restore the partition's folder from a backup";
                 found(finding(FindingKind::Checkpoint, &path, what, remedy).of(end));
             } else if self.claims.is_closed && point < end {
@@ -349,14 +355,16 @@ impl View {
         }
         if let Some(log_start) = self.claims.log_start.filter(|start| *start > end) {
             let what = format!("it says that the log starts at offset {log_start}, and the log ends before {end}");
-            let remedy = "restore the partition's folder from a backup: the next start of the node begins the log anew, empty";
+            let remedy =
+                "restore the partition's folder from a backup: the next start of the node begins the log anew, empty";
             found(finding(FindingKind::Checkpoint, &checkpoint(LOG_STARTS), what, remedy).of(log_start));
         }
         if let Ok(compaction) = &self.compaction
             && compaction.holes_below.max(compaction.clean_below) > end
         {
             let below = compaction.holes_below.max(compaction.clean_below);
-            let what = format!("it says that the log was compacted up to offset {below}, and the log ends before {end}");
+            let what =
+                format!("it says that the log was compacted up to offset {below}, and the log ends before {end}");
             let remedy = "restore the partition's folder from a backup; a start that verifies the log mends this file";
             found(finding(FindingKind::Checkpoint, &file(names::COMPACTION_CHECKPOINT), what, remedy).of(end));
         }

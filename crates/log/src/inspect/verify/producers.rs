@@ -6,9 +6,9 @@ use millpond_records::BatchHeader;
 use millpond_types::{Offset, ProducerEpoch, ProducerId};
 
 use super::finding::{Finding, FindingKind, finding};
+use crate::LogError;
 use crate::inspect::{ListedFile, SnapshotEntry, read_snapshot};
 use crate::producers::{BATCHES_KEPT, PRODUCERS_MAX};
-use crate::LogError;
 
 const REMEDY: &str =
     "stop the node, delete this file and start it again: what producers have sent is learned from the batches";
@@ -87,7 +87,10 @@ impl SeenProducers {
         for entry in entries {
             if entry.last_offset >= offset {
                 let (id, last) = (entry.producer_id, entry.last_offset);
-                found(wrong(format!("producer {id} wrote offset {last}, and the snapshot is of what was before")).of(last));
+                found(
+                    wrong(format!("producer {id} wrote offset {last}, and the snapshot is of what was before"))
+                        .of(last),
+                );
             } else if let Some(what) = self.contradiction(&entry, holes_below) {
                 found(wrong(what).of(entry.last_offset));
             }

@@ -148,20 +148,22 @@ impl SegmentCheck<'_> {
             self.state.alternative = Some(header.next_offset());
             return Ok(());
         }
+        let may_lack = self.view.may_have_holes_at(header.base_offset);
+        let checked = batch::check(&self.segment.log.path, batch, may_lack);
+        outcome.tallies.records += checked.records;
+        outcome.tallies.batches_too_large += u64::from(checked.is_too_large);
+        checked.findings.into_iter().for_each(|found| self.findings.push(found));
+        if header.last_offset_delta < 0 {
+            // Where it ends nobody can tell.
+            return self.lose(batch.position + header.size() as u64);
+        }
         self.end_damage(Some(header.base_offset));
         self.check_offsets(batch.position, &header);
         self.check_snapshots(header.base_offset)?;
         self.state.producers.note(&header);
         self.check_epoch(batch.position, &header);
         let findings = &mut self.findings;
-        self.indexes.see(batch.position, &header, aborted(batch), |found| findings.push(found))?;
-
-        let may_lack = self.view.may_have_holes_at(header.base_offset);
-        let checked = batch::check(&self.segment.log.path, batch, may_lack);
-        outcome.tallies.records += checked.records;
-        outcome.tallies.batches_too_large += u64::from(checked.is_too_large);
-        checked.findings.into_iter().for_each(|found| self.findings.push(found));
-        Ok(())
+        self.indexes.see(batch.position, &header, aborted(batch), |found| findings.push(found))
     }
 
     /// Whether the batch's offsets go on where those before it ended.
@@ -192,9 +194,13 @@ impl SegmentCheck<'_> {
         let what = match told {
             _ if epoch < before => format!("its leader epoch is {epoch}, after {before}"),
             Some(Err(first)) => {
-                format!("its leader epoch is {epoch}, and by leader-epoch-checkpoint the first epoch begins at offset {first}")
+                format!(
+                    "its leader epoch is {epoch}, and by leader-epoch-checkpoint the first epoch begins at offset {first}"
+                )
             }
-            Some(Ok(told)) if told != epoch => format!("its leader epoch is {epoch}, and {told} by leader-epoch-checkpoint"),
+            Some(Ok(told)) if told != epoch => {
+                format!("its leader epoch is {epoch}, and {told} by leader-epoch-checkpoint")
+            }
             _ => {
                 self.state.epoch = epoch;
                 return;
