@@ -77,7 +77,7 @@ pub fn seek_offset(walk: &mut BatchWalk, path: &Path, offset: Offset) -> Result<
     let relative = u32::try_from(relative).unwrap_or(u32::MAX);
     let index = names::path(path.parent().unwrap_or(Path::new("")), base_offset, names::INDEX);
     if let Lookup::Found(entry) = index::offset_entry_before(&index, relative)? {
-        walk.seek(u64::from(entry.position), base_offset + i64::from(entry.relative))?;
+        walk.seek(u64::from(entry.position), base_offset.saturating_add(i64::from(entry.relative)))?;
     }
     Ok(())
 }

@@ -34,6 +34,12 @@ pub struct SegmentFiles {
 }
 
 impl SegmentFiles {
+    /// The offset that an index means by a relative one.
+    pub(super) fn absolute(&self, relative_offset: u32) -> Offset {
+        // A file may have any name.
+        self.base_offset.saturating_add(i64::from(relative_offset))
+    }
+
     /// Bytes of all its files.
     pub fn bytes(&self) -> u64 {
         let indexes = [&self.index, &self.time_index, &self.transaction_index];

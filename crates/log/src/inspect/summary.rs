@@ -148,10 +148,10 @@ fn read_headers(segment: &SegmentFiles, file: &File) -> Result<Headers, LogError
         (Some(index), Some(_)) => last::<IndexEntry>(&index.path)?,
         _ => None,
     };
-    let start = entry.map(|entry| (u64::from(entry.position), segment.base_offset + i64::from(entry.relative_offset)));
-    let start = start.filter(|(position, last_offset)| leads_to_batch(file, *position, *last_offset));
+    let start = entry.map(|entry| (entry.position, segment.absolute(entry.relative_offset)));
+    let start = start.and_then(|start| batch_at(file, start));
     let mut found = Headers { end_offset: segment.base_offset, largest_timestamp: -1, leader_epoch: None };
-    let mut scanner = Scanner::headers(file, start.map_or(0, |(position, _)| position), file.len()?);
+    let mut scanner = Scanner::headers(file, start.unwrap_or(0), file.len()?);
     while let Step::Batch(_, header, _) = scanner.step()? {
         if header.last_offset_delta < 0 || header.base_offset < found.end_offset {
             break;
@@ -163,9 +163,11 @@ fn read_headers(segment: &SegmentFiles, file: &File) -> Result<Headers, LogError
     Ok(found)
 }
 
-fn leads_to_batch(file: &File, position: u64, last_offset: Offset) -> bool {
-    let header = file.read_at(HEADER_LEN, position).ok().and_then(|bytes| BatchHeader::parse(&bytes).ok());
-    header.is_some_and(|header| header.last_offset() == last_offset)
+/// The position that an index entry tells, if a batch with that last offset begins there.
+fn batch_at(file: &File, (position, last_offset): (u32, Offset)) -> Option<u64> {
+    let position = u64::from(position);
+    let header = BatchHeader::parse(&file.read_at(HEADER_LEN, position).ok()?).ok()?;
+    (header.last_offset() == last_offset).then_some(position)
 }
 
 /// The producers in the newest sound snapshot and in the batches behind it.
@@ -197,13 +199,13 @@ fn collect_producers(
     let relative = u32::try_from(from - segment.base_offset).ok();
     let start = match (relative, &segment.index) {
         (Some(relative), Some(index)) => match index::offset_entry_before(&index.path, relative)? {
-            Lookup::Found(entry) => Some((u64::from(entry.position), segment.base_offset + i64::from(entry.relative))),
+            Lookup::Found(entry) => Some((entry.position, segment.absolute(entry.relative))),
             Lookup::BeforeFirst | Lookup::Damaged => None,
         },
         _ => None,
     };
-    let start = start.filter(|(position, last_offset)| leads_to_batch(&file, *position, *last_offset));
-    let mut scanner = Scanner::headers(&file, start.map_or(0, |(position, _)| position), file.len()?);
+    let start = start.and_then(|start| batch_at(&file, start));
+    let mut scanner = Scanner::headers(&file, start.unwrap_or(0), file.len()?);
     while let Step::Batch(_, header, _) = scanner.step()? {
         if header.has_producer() && header.base_offset >= from && producers.len() < PRODUCERS_COUNTED_MAX {
             producers.insert(header.producer_id);

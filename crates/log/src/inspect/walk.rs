@@ -247,7 +247,7 @@ impl BatchWalk {
                 break;
             }
             // The last places of a window come again at the front of the next one, where a header fits behind them.
-            let is_end = at + bytes.len() as u64 >= self.end;
+            let is_end = at + bytes.len() as u64 >= self.end || bytes.len() < HEADER_LEN;
             let places = if is_end { bytes.len() } else { bytes.len() - (HEADER_LEN - 1) };
             let here = bytes.get(..places).unwrap_or_default();
             if here.iter().any(|byte| *byte != 0) {

@@ -141,7 +141,7 @@ impl IndexChecks {
         if entry_position > position {
             return Ok(None);
         }
-        let offset = self.base_offset + i64::from(entry.relative_offset);
+        let offset = self.base_offset.saturating_add(i64::from(entry.relative_offset));
         if entry_position < position {
             let what = format!("it leads to position {entry_position} for offset {offset}, where no batch begins");
             return Ok(Some(cursor.wrong(what, Some(offset))));
@@ -164,7 +164,7 @@ impl IndexChecks {
         }
         let Some(cursor) = &mut self.time_index else { return Ok(None) };
         let Some((_, entry)) = cursor.current else { return Ok(None) };
-        let offset = self.base_offset + i64::from(entry.relative_offset);
+        let offset = self.base_offset.saturating_add(i64::from(entry.relative_offset));
         if offset > header.last_offset() {
             return Ok(None);
         }
@@ -198,7 +198,7 @@ impl IndexChecks {
             format!("its version is {}, and only 0 is known", entry.version)
         } else if offset != header.last_offset() || aborted != Some(entry.producer_id) {
             format!("no marker at offset {offset} aborts a transaction of producer {}", entry.producer_id)
-        } else if entry.first_offset >= offset || entry.last_stable_offset > offset + 1 {
+        } else if entry.first_offset >= offset || entry.last_stable_offset > offset.saturating_add(1) {
             let (first, stable) = (entry.first_offset, entry.last_stable_offset);
             format!(
                 "the transaction that ends at offset {offset} cannot begin at {first}, nor be stable up to {stable}"
@@ -218,7 +218,7 @@ impl IndexChecks {
         }
         if let Some(cursor) = &mut self.index {
             if let Some((_, entry)) = cursor.current {
-                let offset = self.base_offset + i64::from(entry.relative_offset);
+                let offset = self.base_offset.saturating_add(i64::from(entry.relative_offset));
                 let what =
                     format!("it leads to position {} for offset {offset}; the batches end at {end}", entry.position);
                 return Some(cursor.wrong(what, Some(offset)));
@@ -229,7 +229,7 @@ impl IndexChecks {
         }
         if let Some(cursor) = &mut self.time_index {
             if let Some((_, entry)) = cursor.current {
-                let offset = self.base_offset + i64::from(entry.relative_offset);
+                let offset = self.base_offset.saturating_add(i64::from(entry.relative_offset));
                 let what = format!("it speaks of offset {offset}; the segment ends before {next_offset}");
                 return Some(cursor.wrong(what, Some(offset)));
             }

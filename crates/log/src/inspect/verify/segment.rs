@@ -76,7 +76,7 @@ pub(super) fn check(
     // What is below the recovery point was written and synced with all that belongs to it.
     let is_complete = view.claims.is_closed || next_base.is_some_and(|next| view.is_durable(next - 1));
     // The one at its front was looked at with the segment before, if there is one.
-    let from = if state.producers.is_fresh() { segment.base_offset } else { segment.base_offset + 1 };
+    let from = if state.producers.is_fresh() { segment.base_offset } else { segment.base_offset.saturating_add(1) };
     let within = |offset: Offset| offset >= from && next_base.is_none_or(|next| offset <= next);
     let snapshots = view.folder.snapshots.iter().filter(|(offset, _)| within(*offset));
     let mut check = SegmentCheck {

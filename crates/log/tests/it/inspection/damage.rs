@@ -286,6 +286,41 @@ fn holes_are_damage_beyond_what_compaction_has_noted() {
     assert!(found.iter().any(|finding| finding.kind == FindingKind::Offsets), "{found:#?}");
 }
 
+#[test]
+fn the_largest_and_smallest_numbers_are_read_like_others() {
+    let scratch = Scratch::new();
+    let end = written(&scratch, 8).close(NOW).unwrap();
+    let path = scratch.logs().remove(0);
+    let sound = std::fs::read(&path).unwrap();
+    for kind in ["log", "index", "timeindex", "txnindex"] {
+        for fill in [0x00, 0x7f, 0x80, 0xff] {
+            let name = format!("{:020}.{kind}", i64::MAX);
+            let bytes = if kind == "log" { sound.clone() } else { vec![fill; 34 * 12] };
+            std::fs::write(scratch.dir().join(name), bytes).unwrap();
+            assert!(!findings(&scratch.dir(), &closed(end)).is_empty());
+            summarize(&scratch.dir()).unwrap();
+        }
+    }
+    let snapshot = scratch.dir().join(format!("{end:020}.snapshot"));
+    for byte in [0x7f, 0x80, 0xff] {
+        edit(&snapshot, |bytes| {
+            bytes[10..].fill(byte);
+            let crc = crc32c(&bytes[6..]).to_be_bytes();
+            bytes[2..6].copy_from_slice(&crc);
+        });
+        findings(&scratch.dir(), &open(0));
+        summarize(&scratch.dir()).unwrap();
+    }
+    let first = headers(&path)[0].1;
+    for offset in [i64::MIN, -1, i64::MAX] {
+        let mut bytes = sound.clone();
+        bytes[..8].copy_from_slice(&offset.to_be_bytes());
+        std::fs::write(&path, &bytes).unwrap();
+        assert_ne!(first.base_offset, offset);
+        assert!(!findings(&scratch.dir(), &closed(end)).is_empty());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
