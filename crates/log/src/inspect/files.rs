@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use millpond_disk::File;
 use millpond_types::{LeaderEpoch, Offset};
 
 use super::BatchWalk;
@@ -61,6 +62,22 @@ impl FileKind {
             (names::SNAPSHOT, _) => Some(FileKind::Snapshot),
             _ => None,
         }
+    }
+}
+
+/// Bytes of a small file that is read, at most.
+const SMALL_FILE_BYTES_MAX: usize = 1 << 20;
+
+/// Whether there is a file of this name.
+pub fn is_there(path: &Path) -> Result<bool, LogError> {
+    Ok(millpond_disk::exists(path)?)
+}
+
+/// The front of a file, at most a megabyte; `None` if there is none.
+pub fn read_small_file(path: &Path) -> Result<Option<Vec<u8>>, LogError> {
+    match File::open_read_only(path) {
+        Err(error) if error.is_not_found() => Ok(None),
+        opened => Ok(Some(opened?.read_at(SMALL_FILE_BYTES_MAX, 0)?)),
     }
 }
 

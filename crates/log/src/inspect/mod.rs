@@ -24,7 +24,7 @@ mod walk;
 mod window;
 
 pub use entries::{Entries, Entry, IndexEntry, TimeIndexEntry, TransactionIndexEntry};
-pub use files::{FileKind, read_leader_epochs, seek_offset};
+pub use files::{FileKind, is_there, read_leader_epochs, read_small_file, seek_offset};
 pub use folder::{ListedFile, PartitionFolder, SegmentFiles};
 pub use snapshot::{SnapshotEntry, read_snapshot};
 pub use summary::{PRODUCERS_COUNTED_MAX, SegmentSummary, Summary, summarize};
