@@ -90,17 +90,17 @@ impl DataFolder {
         let unreadable = |source| DataFolderError::Unreadable { path: path.to_owned(), source };
         // What is said of the logs comes before the logs: they are never behind it.
         let is_closed = millpond_disk::exists(&path.join(CLEAN_MARKER)).map_err(unreadable)?;
-        let recovery_points = damage_apart(checkpoint::read(&path.join(RECOVERY_POINTS)))?;
-        let log_starts = damage_apart(checkpoint::read(&path.join(LOG_STARTS)))?;
-        let entries = millpond_disk::list(path).map_err(unreadable)?;
-        let is_there = |name: &str| entries.iter().any(|entry| entry.name == name);
         let metadata_dir = folders::partition(path, &metadata_partition());
         let properties = MetaProperties::read(path);
         let owner = match &properties {
             Err(OpenError::NotOurs { .. }) => Owner::Kafka,
-            Ok(None) if !is_there(&metadata_partition().to_string()) => Owner::Kafka,
+            Ok(None) if !millpond_disk::exists(&metadata_dir)? => Owner::Kafka,
             _ => Owner::Millpond,
         };
+        let recovery_points = read_checkpoint(&path.join(RECOVERY_POINTS), &owner)?;
+        let log_starts = read_checkpoint(&path.join(LOG_STARTS), &owner)?;
+        let entries = millpond_disk::list(path).map_err(unreadable)?;
+        let is_there = |name: &str| entries.iter().any(|entry| entry.name == name);
         let mut folder = DataFolder {
             path: path.to_owned(),
             is_closed,
@@ -194,7 +194,11 @@ impl DataFolder {
             remedy,
         };
         for (name, offsets, remedy) in [
-            (RECOVERY_POINTS, &self.recovery_points, "nothing: the next start reads all logs instead, and writes it anew"),
+            (
+                RECOVERY_POINTS,
+                &self.recovery_points,
+                "nothing: the next start reads all logs instead, and writes it anew",
+            ),
             (
                 LOG_STARTS,
                 &self.log_starts,
@@ -209,14 +213,16 @@ impl DataFolder {
             findings.push(found.clone());
         }
         let Some(image) = self.image() else { return findings };
-        let deleted = self.metadata.as_ref().and_then(|metadata| metadata.as_ref().ok()).map(|replayed| &replayed.deleted);
+        let deleted =
+            self.metadata.as_ref().and_then(|metadata| metadata.as_ref().ok()).map(|replayed| &replayed.deleted);
 
         let here: BTreeSet<&TopicPartition> = self.partitions.iter().map(|(partition, _)| partition).collect();
         for topic in image.topics() {
             for index in 0..topic.partition_count {
                 let partition = TopicPartition::new(topic.name.clone(), index);
                 if !here.contains(&partition) {
-                    let what = format!("the topic '{}' has a partition {index}, and there is no folder for it", topic.name);
+                    let what =
+                        format!("the topic '{}' has a partition {index}, and there is no folder for it", topic.name);
                     let remedy = "restore the folder from a backup: the next start of the node makes an empty one";
                     let at = folders::partition(&self.path, &partition);
                     findings.push(finding(FindingKind::Metadata, at, what, remedy));
@@ -224,7 +230,8 @@ impl DataFolder {
             }
         }
         for (partition, dir) in self.partitions.iter().filter(|(partition, _)| *partition != metadata_partition()) {
-            let is_claimed = |topic: &std::sync::Arc<millpond_metadata::TopicImage>| partition.partition < topic.partition_count;
+            let is_claimed =
+                |topic: &std::sync::Arc<millpond_metadata::TopicImage>| partition.partition < topic.partition_count;
             if image.topic(&partition.topic).is_some_and(is_claimed) {
                 continue;
             }
@@ -314,11 +321,20 @@ fn bytes_below(dir: &Path) -> Result<u64, DiskError> {
     Ok(bytes)
 }
 
-/// Tells what is wrong with a file from why it cannot be read.
-fn damage_apart<T>(result: Result<T, LogError>) -> Result<Result<T, String>, LogError> {
-    match result {
-        Ok(found) => Ok(Ok(found)),
+/// What a checkpoint says, or what is wrong with it.
+fn read_checkpoint(path: &Path, owner: &Owner) -> Result<Result<BTreeMap<TopicPartition, Offset>, String>, LogError> {
+    match checkpoint::read(path) {
+        Ok(offsets) => Ok(Ok(offsets)),
+        // Kafka makes the file when it starts, and writes to it later. Ours is replaced as a whole.
+        Err(LogError::Damaged { .. }) if *owner == Owner::Kafka && is_empty(path)? => Ok(Ok(BTreeMap::new())),
         Err(LogError::Damaged { what, .. }) => Ok(Err(what)),
         Err(error) => Err(error),
+    }
+}
+
+fn is_empty(path: &Path) -> Result<bool, DiskError> {
+    match millpond_disk::File::open_read_only(path) {
+        Err(error) if error.is_not_found() => Ok(true),
+        opened => opened?.is_empty(),
     }
 }

@@ -19,16 +19,17 @@ use super::{DataArgument, LogToolError};
 ///   TOPIC, PARTITION  whose log it is
 ///   TOPIC ID          as it stands in the folder
 ///   START, END        the first offset, and the one after the last
-///   SEGMENTS          files of batches
-///   LOG BYTES         bytes of batches, those that wait for their deletion included
-///   ALL BYTES         and of indexes, snapshots, and whatever else is in the folder
+///   SEGMENTS          how many files of batches
+///   LOG BYTES         bytes of those files
+///   ALL BYTES         and of indexes, snapshots, deleted segments that wait for their removal
 ///   FIRST, LAST       the timestamp of the first record, and the largest one (UTC)
-///   RECOVERY          below this offset all was synced, as noted by the node every minute
+///   RECOVERY          below this offset all was synced, as the node notes down now and then
 ///   PRODUCERS         idempotent producers of which something is known
 ///   EPOCH             the newest leader epoch that wrote
 ///
-/// Only indexes and the ends of logs are read, so this is quick also where there is much. What is behind the last whole batch
-/// does not count: it is being written. The folder of Apache Kafka can be inspected, too.
+/// What takes the disk: --sort bytes. Only indexes and the ends of logs are read, so this is quick
+/// also where there is much. A node may be running on the folder. That of Apache Kafka can be
+/// inspected, too.
 #[derive(Debug, Args)]
 #[command(verbatim_doc_comment)]
 pub(super) struct InspectArguments {
@@ -95,10 +96,7 @@ enum Line<'a> {
         last_timestamp_ms: Option<TimestampMs>,
     },
     /// Something in the data folder that is no partition's.
-    Other {
-        name: &'a str,
-        bytes: u64,
-    },
+    Other { name: &'a str, bytes: u64 },
     Total {
         partitions: usize,
         segments: usize,
@@ -195,7 +193,17 @@ fn write_json(
 
 /// Columns of the table; the first one and the third are text.
 const COLUMNS: [&str; 12] = [
-    "TOPIC", "PARTITION", "TOPIC ID", "START", "END", "SEGMENTS", "LOG BYTES", "ALL BYTES", "FIRST", "LAST", "RECOVERY",
+    "TOPIC",
+    "PARTITION",
+    "TOPIC ID",
+    "START",
+    "END",
+    "SEGMENTS",
+    "LOG BYTES",
+    "ALL BYTES",
+    "FIRST",
+    "LAST",
+    "RECOVERY",
     "PRODUCERS",
 ];
 

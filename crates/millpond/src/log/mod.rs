@@ -30,11 +30,8 @@ pub(crate) struct LogArguments {
 
 #[derive(Debug, Subcommand)]
 enum LogCommand {
-    /// Show how large each partition is, where it starts and ends, and what the node has noted of it
     Inspect(inspect::InspectArguments),
-    /// Read everything, and tell what is damaged and what to do about it
     Verify(verify::VerifyArguments),
-    /// Show what is in a file, or in a partition's segments: batches, records, index entries
     Dump(dump::DumpArguments),
 }
 

@@ -35,10 +35,7 @@ impl FromStr for Target {
 }
 
 /// The partitions' folders that are meant; all of them, if nothing is named.
-pub(super) fn chosen(
-    folder: &DataFolder,
-    targets: &[Target],
-) -> Result<Vec<(TopicPartition, PathBuf)>, LogToolError> {
+pub(super) fn chosen(folder: &DataFolder, targets: &[Target]) -> Result<Vec<(TopicPartition, PathBuf)>, LogToolError> {
     if targets.is_empty() {
         return Ok(folder.partitions().to_vec());
     }

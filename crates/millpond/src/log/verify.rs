@@ -26,22 +26,25 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Read everything, and tell what is damaged and what to do about it
 ///
-/// Looks at every byte of the logs and what belongs to them:
+/// Looks at every byte of the logs, and at what belongs to them:
 ///
-///   batches      checksums, lengths, offsets that follow each other within a segment and from one to the next
-///   records      their number, offsets and timestamps against the batch's header, decompressed if need be
-///   indexes      entries that lead to the batches which they speak of, by offset, time and aborted transaction
+///   batches      checksums, lengths, offsets that follow each other within and between segments
+///   records      number, offsets and timestamps against the batch's header, decompressed
+///   indexes      whether entries lead to the batches that they speak of, by offset, time and
+///                aborted transaction
 ///   snapshots    what producers are said to have written, against the batches
 ///   epochs       leader epochs against the batches
-///   checkpoints  recovery points, starts of logs and of what was compacted, against the logs
+///   checkpoints  what the node has noted of its logs: up to where they were synced, where they
+///                start, how far they were compacted
 ///   metadata     topics against the folders that are there
 ///
-/// Each finding tells file, position and offset, what is wrong and what to do. Offsets may be missing where compaction has noted
-/// it, and nowhere else.
+/// Each finding tells file, position and offset, what is wrong, and what to do. Offsets may be
+/// missing below what compaction has noted, and nowhere else.
 ///
-/// Nothing is written and nothing locked. The node may be running: what is behind the last whole batch is being written and no
-/// damage, and what is found in files that may be written is looked at again before it is told. After a power cut start the node
-/// first: it puts back from its journal what the logs lack, and cuts off what a crash left unfinished.
+/// Nothing is written and nothing locked. The node may be running: what is behind the last whole
+/// batch is being written and no damage, and what is found in files that may change is looked at
+/// again before it is told. After a power cut start the node first: it puts back from its journal
+/// what the logs lack, and cuts off what the crash left unfinished.
 ///
 /// Exit code: 0 all is sound, 1 there are findings, 2 something could not be read.
 #[derive(Debug, Args)]
@@ -69,16 +72,9 @@ enum Line<'a> {
         remedy: &'a str,
     },
     /// Behind the last whole batch; no finding.
-    Unfinished {
-        file: &'a Path,
-        position: u64,
-        bytes: u64,
-    },
+    Unfinished { file: &'a Path, position: u64, bytes: u64 },
     /// A partition that could not be read.
-    Unreadable {
-        partition: String,
-        error: String,
-    },
+    Unreadable { partition: String, error: String },
     Summary {
         partitions: u64,
         files: u64,
@@ -102,7 +98,8 @@ pub(super) fn run(arguments: &VerifyArguments) -> Result<i32, LogToolError> {
         report.progress.begin(partition);
         let looks = Cell::new(0);
         let claims = || claims(&folder, partition, &looks);
-        let watch = Watch { claims: &claims, pause: &|| std::thread::sleep(PAUSE), progress: &|n| report.progress.read(n) };
+        let watch =
+            Watch { claims: &claims, pause: &|| std::thread::sleep(PAUSE), progress: &|n| report.progress.read(n) };
         let verified = verify(dir, &watch);
         match verified {
             // A topic may be deleted at any time.

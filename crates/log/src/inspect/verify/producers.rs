@@ -100,7 +100,8 @@ impl SeenProducers {
 
     /// What the log says against an entry.
     fn contradiction(&self, entry: &SnapshotEntry, holes_below: Offset) -> Option<String> {
-        let is_here = self.from.is_some_and(|from| entry.last_offset.saturating_sub(i64::from(entry.offset_delta)) >= from);
+        let is_here =
+            self.from.is_some_and(|from| entry.last_offset.saturating_sub(i64::from(entry.offset_delta)) >= from);
         if !is_here || entry.last_sequence < 0 {
             return None;
         }

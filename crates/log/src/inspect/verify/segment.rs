@@ -47,7 +47,7 @@ impl LogState {
 pub(super) struct SegmentCheck<'a> {
     view: &'a View,
     segment: &'a SegmentFiles,
-    is_newest: bool,
+    next_base: Option<Offset>,
     state: &'a mut LogState,
     indexes: IndexChecks,
     /// Those that lie within the segment, or at its end.
@@ -82,7 +82,7 @@ pub(super) fn check(
     let mut check = SegmentCheck {
         view,
         segment,
-        is_newest: next_base.is_none(),
+        next_base,
         indexes: IndexChecks::open(segment, is_complete)?,
         snapshots: snapshots.map(|(offset, file)| (*offset, file)).collect(),
         state,
@@ -228,7 +228,7 @@ impl SegmentCheck<'_> {
     /// Bytes without a batch.
     fn gap(&mut self, gap: &Gap, outcome: &mut Outcome) -> Result<(), LogError> {
         let next = self.state.next;
-        let may_be_unfinished = gap.is_unwritten && self.is_newest && !self.view.claims.is_closed;
+        let may_be_unfinished = gap.is_unwritten && self.next_base.is_none() && !self.view.claims.is_closed;
         if may_be_unfinished && next.is_some_and(|next| !self.view.is_durable(next)) {
             let file = self.segment.log.path.clone();
             outcome.unfinished = Some(Unfinished { file, position: gap.position, bytes: gap.len });
@@ -271,7 +271,8 @@ impl SegmentCheck<'_> {
     fn finish(mut self, end: u64, outcome: &mut Outcome) -> Result<(), LogError> {
         self.end_damage(None);
         if let Some(next) = self.state.next {
-            self.check_snapshots(next)?;
+            // Behind the last batch of a segment that is not the newest, others may have been compacted away.
+            self.check_snapshots(self.next_base.unwrap_or(next))?;
             if let Some(found) = self.indexes.finish(end, next) {
                 self.findings.push(found);
             }

@@ -157,7 +157,11 @@ impl Dump<'_> {
             Some(schema) => Some(decode(schema, record)),
             None => None,
         };
-        if self.arguments.json { self.record_json(header, record, decoded) } else { self.record_text(header, record, decoded) }
+        if self.arguments.json {
+            self.record_json(header, record, decoded)
+        } else {
+            self.record_text(header, record, decoded)
+        }
     }
 
     fn record_json(

@@ -39,9 +39,9 @@ pub(super) fn decode(schema: Schema, record: &RecordView<'_>) -> Value {
         Schema::Metadata => metadata(record),
         Schema::Auto => unreachable!("the folder's name has told which schema it is"),
     };
-    decoded.unwrap_or_else(|error| {
-        json!({ "error": error, "key_hex": record.key.map(hex), "value_hex": record.value.map(hex) })
-    })
+    decoded.unwrap_or_else(
+        |error| json!({ "error": error, "key_hex": record.key.map(hex), "value_hex": record.value.map(hex) }),
+    )
 }
 
 fn offsets(record: &RecordView<'_>) -> Result<Value, String> {
@@ -116,7 +116,9 @@ pub(super) fn control(record: &RecordView<'_>) -> Value {
         Some(0) => json!({ "type": "abort", "coordinator_epoch": coordinator_epoch() }),
         Some(1) => json!({ "type": "commit", "coordinator_epoch": coordinator_epoch() }),
         Some(other) => json!({ "type": other, "key_hex": record.key.map(hex), "value_hex": record.value.map(hex) }),
-        None => json!({ "error": "its key has no type", "key_hex": record.key.map(hex), "value_hex": record.value.map(hex) }),
+        None => {
+            json!({ "error": "its key has no type", "key_hex": record.key.map(hex), "value_hex": record.value.map(hex) })
+        }
     }
 }
 
@@ -198,7 +200,10 @@ mod tests {
     fn markers_are_told_by_how_the_transaction_ended() {
         let value = b"\0\0\0\0\0\x05";
         assert_eq!(decoded(None, Some(b"\0\0\0\0"), Some(value)), json!({ "type": "abort", "coordinator_epoch": 5 }));
-        assert_eq!(decoded(None, Some(b"\0\0\0\x01"), Some(value)), json!({ "type": "commit", "coordinator_epoch": 5 }));
+        assert_eq!(
+            decoded(None, Some(b"\0\0\0\x01"), Some(value)),
+            json!({ "type": "commit", "coordinator_epoch": 5 })
+        );
         assert_eq!(decoded(None, Some(b"\0\0\0\x02"), None)["type"], 2);
         assert!(decoded(None, None, None)["error"].is_string());
     }

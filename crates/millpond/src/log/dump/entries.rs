@@ -5,8 +5,10 @@ use std::path::Path;
 use millpond_log::LogError;
 use millpond_log::checkpoint;
 use millpond_log::inspect::{
-    Entries, Entry, IndexEntry, TimeIndexEntry, TransactionIndexEntry, read_leader_epochs, read_small_file, read_snapshot,
+    Entries, Entry, IndexEntry, TimeIndexEntry, TransactionIndexEntry, read_leader_epochs, read_small_file,
+    read_snapshot,
 };
+use millpond_records::increment_sequence;
 use millpond_types::Offset;
 use serde_json::{Value, json};
 
@@ -82,9 +84,13 @@ impl Dump<'_> {
         };
         for entry in entries {
             let first = Some(entry.current_transaction_first_offset).filter(|offset| *offset >= 0);
+            let first_sequence = match entry.last_sequence {
+                last if last < 0 => last,
+                last => increment_sequence(last, entry.offset_delta.saturating_neg()),
+            };
             let text = format!(
-                "producerId: {} producerEpoch: {} coordinatorEpoch: {} currentTxnFirstOffset: {} lastSequence: {} lastOffset: {} \
-                 offsetDelta: {} timestamp: {}",
+                "producerId: {} producerEpoch: {} coordinatorEpoch: {} currentTxnFirstOffset: {} firstSequence: {first_sequence} \
+                 lastSequence: {} lastOffset: {} offsetDelta: {} timestamp: {}",
                 entry.producer_id,
                 entry.producer_epoch,
                 entry.coordinator_epoch,
@@ -100,6 +106,7 @@ impl Dump<'_> {
                 "producer_epoch": entry.producer_epoch,
                 "coordinator_epoch": entry.coordinator_epoch,
                 "current_transaction_first_offset": first,
+                "first_sequence": first_sequence,
                 "last_sequence": entry.last_sequence,
                 "last_offset": entry.last_offset,
                 "offset_delta": entry.offset_delta,

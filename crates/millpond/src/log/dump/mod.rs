@@ -18,18 +18,21 @@ use decode::Schema;
 
 /// Show what is in a file, or in a partition's segments: batches, records, index entries
 ///
-/// FILE is a file of a data folder, or a copy of one, known by the end of its name: .log, .index, .timeindex, .txnindex, .snapshot,
-/// leader-epoch-checkpoint, recovery-point-offset-checkpoint, log-start-offset-checkpoint, partition.metadata. Or it is a
-/// partition's folder. TOPIC:PARTITION means the segments of a partition in the data folder.
+/// FILE is a file of a data folder or a copy of one, known by the end of its name: .log, .index,
+/// .timeindex, .txnindex, .snapshot, leader-epoch-checkpoint, recovery-point-offset-checkpoint,
+/// log-start-offset-checkpoint, partition.metadata. Or it is a partition's folder.
+/// TOPIC:PARTITION means the segments of that partition in the data folder.
 ///
-/// A line for each batch, with the names that Kafka's dump tool has for its fields; `isvalid` says whether the checksum is that
-/// of the bytes. With --records a line for each record follows. Damaged bytes are told, and what comes behind them is shown. What is
-/// behind the last whole batch of a log is being written, or was when its node ended.
+/// A line for each batch, with the names that Kafka's dump tool has for its fields; `isvalid` says
+/// whether the checksum is that of the bytes. With --records a line for each record follows.
+/// Damaged bytes are told, and what comes behind them is shown. What is behind the last whole batch
+/// is being written, or was when the node ended.
 ///
-/// Text is shown on one line: what cannot be seen as \n, \t, \u{..}, bytes that are not UTF-8 as \x and two digits. In JSON a value
-/// that is not UTF-8 has the name value_hex in place of value, and so have keys.
+/// Each record is one line: characters that cannot be seen are shown as \n, \t or \u{..}, bytes
+/// that are not UTF-8 as \x and two digits. In JSON a value that is not UTF-8 has the name
+/// value_hex in place of value; keys likewise.
 ///
-/// Exit code: 0, or 1 if damage was told, 2 if something could not be read.
+/// Exit code: 0, 1 if damage was told, 2 if something could not be read.
 ///
 ///   millpond log dump flights:0 --from 1000 --to 1009 --records
 ///   millpond log dump millpond-data/flights-0/00000000000000000000.index
@@ -54,8 +57,7 @@ pub(super) struct DumpArguments {
     /// How records' values are shown
     #[arg(long, value_enum, default_value_t = Encoding::Utf8)]
     values: Encoding,
-    /// Show the records, read by the schema of their topic: offsets (of __consumer_offsets) or metadata (of __millpond_metadata).
-    /// Without a name, the folder tells which
+    /// Show the records of the node's own topics by their schema; the folder's name tells which, if none is named
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
     decode: Option<Schema>,
     /// JSON, one object a line
