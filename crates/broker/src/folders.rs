@@ -23,7 +23,7 @@ use millpond_types::TopicPartition;
 use uuid::Uuid;
 
 /// The topic whose only partition is the metadata's log; clients do not see it.
-pub(crate) const METADATA_TOPIC: &str = "__millpond_metadata";
+pub const METADATA_TOPIC: &str = "__millpond_metadata";
 
 /// Comes after the name of a folder whose topic is deleted.
 pub(crate) const DELETE_SUFFIX: &str = "-delete";

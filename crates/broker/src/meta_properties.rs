@@ -25,12 +25,15 @@ pub(crate) struct MetaProperties {
 }
 
 impl MetaProperties {
+    /// Reads the file; `None` if there is none.
+    pub(crate) fn read(data_dir: &Path) -> Result<Option<MetaProperties>, OpenError> {
+        let Some(bytes) = millpond_disk::read_file(&data_dir.join(FILE))? else { return Ok(None) };
+        parse(&String::from_utf8_lossy(&bytes)).map(Some).map_err(|wrong| wrong.at(data_dir))
+    }
+
     /// Reads the file, or writes a new one in an empty folder; says which.
     pub(crate) fn read_or_create(data_dir: &Path, node_id: NodeId) -> Result<(MetaProperties, bool), OpenError> {
-        let path = data_dir.join(FILE);
-        if let Some(bytes) = millpond_disk::read_file(&path)? {
-            let text = String::from_utf8_lossy(&bytes);
-            let found = parse(&text).map_err(|wrong| wrong.at(data_dir))?;
+        if let Some(found) = MetaProperties::read(data_dir)? {
             if found.node_id != node_id {
                 let what = format!("it belongs to node {}, and this is node {node_id}", found.node_id);
                 return Err(OpenError::NotOurs { path: data_dir.to_owned(), what });

@@ -112,7 +112,8 @@ impl MetadataLog {
     }
 }
 
-fn apply(batch: &millpond_records::BatchView<'_>, replayed: &mut Replayed) -> Result<(), ReplayError> {
+/// Makes the changes that a batch of the log tells.
+pub(crate) fn apply(batch: &millpond_records::BatchView<'_>, replayed: &mut Replayed) -> Result<(), ReplayError> {
     // The log itself believes what was verified once. What the node is made of is looked at each time.
     let damaged = |error| ReplayError::Log(format!("the batch at offset {}: {error}", batch.header.base_offset));
     verify_crc(batch.bytes).map_err(damaged)?;

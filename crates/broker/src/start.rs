@@ -38,7 +38,7 @@ use crate::topics::Topics;
 const JOURNAL_FILES: usize = 4;
 
 /// There only after a clean stop (Kafka's name).
-const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
+pub(crate) const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
 
 /// What a node is to be.
 #[derive(Debug, Clone)]

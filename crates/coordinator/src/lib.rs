@@ -42,3 +42,4 @@ pub use records::{
 };
 pub use request::*;
 pub use response::*;
+pub use subscription::subscribed_topics;

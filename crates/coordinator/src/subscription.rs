@@ -6,7 +6,7 @@
 use crate::records::Reader;
 
 /// The topics in a consumer's metadata; `None` if it is something else.
-pub(crate) fn subscribed_topics(metadata: &[u8]) -> Option<Vec<String>> {
+pub fn subscribed_topics(metadata: &[u8]) -> Option<Vec<String>> {
     let mut reader = Reader::new(metadata);
     let version = reader.i16().ok()?;
     if version < 0 {

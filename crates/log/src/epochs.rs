@@ -86,15 +86,27 @@ impl LeaderEpochs {
         (epochs.entries.len() == count).then_some(epochs)
     }
 
+    /// The epochs and the offsets of their first records, oldest first.
+    pub(crate) fn entries(&self) -> &[(LeaderEpoch, Offset)] {
+        &self.entries
+    }
+
+    /// Reads such a file; none is no epochs, a damaged one an error.
+    pub(crate) fn read_file(path: &Path) -> Result<LeaderEpochs, LogError> {
+        let Some(bytes) = millpond_disk::read_file(path)? else { return Ok(LeaderEpochs::default()) };
+        let found = std::str::from_utf8(&bytes).ok().and_then(LeaderEpochs::decode);
+        found.ok_or_else(|| LogError::Damaged { path: path.to_owned(), what: "it holds no leader epochs".to_owned() })
+    }
+
     /// Reads the file; none, or a damaged one, is no epochs. Recovery then learns them from the batches it scans.
     pub(crate) fn read(dir: &Path) -> Result<LeaderEpochs, LogError> {
-        let path = dir.join(names::LEADER_EPOCHS);
-        let Some(bytes) = millpond_disk::read_file(&path)? else { return Ok(LeaderEpochs::default()) };
-        let found = std::str::from_utf8(&bytes).ok().and_then(LeaderEpochs::decode);
-        if found.is_none() {
-            tracing::warn!(file = %path.display(), "the leader epochs of a log are damaged and not used");
+        match LeaderEpochs::read_file(&dir.join(names::LEADER_EPOCHS)) {
+            Err(LogError::Damaged { path, .. }) => {
+                tracing::warn!(file = %path.display(), "the leader epochs of a log are damaged and not used");
+                Ok(LeaderEpochs::default())
+            }
+            found => found,
         }
-        Ok(found.unwrap_or_default())
     }
 
     pub(crate) fn write(&self, dir: &Path) -> Result<(), LogError> {

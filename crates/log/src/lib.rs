@@ -5,7 +5,8 @@
 //! an argument), and it starts no threads: the broker decides when to sync and when to clean up.
 //!
 //! Start with [`PartitionLog`], its `append` in append.rs and `read` in read.rs; open.rs and recovery.rs tell
-//! what a start does; compaction/ is what keeps the newest record of each key. The [`journal`] makes small appends to many logs durable with one write.
+//! what a start does; compaction/ is what keeps the newest record of each key. The [`journal`] makes small appends to many
+//! logs durable with one write. [`inspect`] reads the files of any log for operators.
 //!
 //! # The folder, in Kafka's own format
 //!
@@ -53,6 +54,7 @@ mod epochs;
 mod error;
 mod fresh;
 mod index;
+pub mod inspect;
 pub mod journal;
 mod log;
 mod names;

@@ -6,7 +6,9 @@
 //! - [`serve`]: the node. `serve/settings.rs` turns flags and the configuration file into settings, `serve/mod.rs` starts
 //!   and stops the parts in their order.
 //! - [`sql`]: a client of a running node, over HTTP: one statement, a file, or a prompt.
+//! - [`log`]: tools that look into a data folder, whether a node runs on it or not.
 
+mod log;
 mod serve;
 mod sql;
 
@@ -32,19 +34,22 @@ enum Command {
     Serve(serve::ServeArguments),
     /// Run SQL on a running node: one statement, a file, or a prompt
     Sql(sql::SqlArguments),
+    /// Look into a data folder: what is in it, whether it is sound; the node may be running
+    Log(log::LogArguments),
 }
 
 fn main() {
     let outcome = match CommandLine::parse().command {
-        Command::Serve(arguments) => serve::run(arguments).map_err(|error| error.to_string()),
-        Command::Sql(arguments) => sql::run(arguments).map_err(|error| error.to_string()),
+        Command::Serve(arguments) => serve::run(arguments).map(|()| 0).map_err(|error| (1, error.to_string())),
+        Command::Sql(arguments) => sql::run(arguments).map(|()| 0).map_err(|error| (1, error.to_string())),
+        Command::Log(arguments) => log::run(arguments).map_err(|error| (log::exit::UNREADABLE, error.to_string())),
     };
     let code = match outcome {
-        Ok(()) => 0,
-        Err(message) => {
+        Ok(code) => code,
+        Err((code, message)) => {
             // Not even stderr may be there; the exit code still is.
             let _ = writeln!(std::io::stderr(), "millpond: {message}");
-            1
+            code
         }
     };
     end(code)

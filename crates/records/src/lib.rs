@@ -37,6 +37,7 @@
 
 mod builder;
 mod compression;
+mod crc;
 mod error;
 mod header;
 mod produced;
@@ -48,6 +49,7 @@ mod view;
 
 pub use builder::{BatchBuilder, BatchOptions};
 pub use compression::Compression;
+pub use crc::Crc32c;
 pub use error::{BatchError, ProducedError};
 pub use header::{
     BatchHeader, HEADER_LEN, LOG_OVERHEAD, MAGIC, TimestampType, crc32c, increment_sequence, stamp, verify_crc,

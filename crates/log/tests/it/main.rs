@@ -5,6 +5,7 @@ mod concurrency;
 mod crash;
 mod files;
 mod idempotence;
+mod inspection;
 mod journal;
 mod model;
 mod reading;

@@ -5,6 +5,7 @@ mod harness;
 mod http;
 mod layers;
 mod licences;
+mod log_tools;
 mod node;
 mod readme;
 mod streams;
