@@ -150,6 +150,12 @@ fn report(running: &Running, compacted: &Compacted) {
         clean_below = compacted.clean_below,
         "compacted a log"
     );
+    if compacted.records_without_key > 0 {
+        tracing::warn!(
+            partition = %running.partition.name(), records = compacted.records_without_key,
+            "records without a key, from before the topic was compacted, were removed"
+        );
+    }
     if compacted.batches_unreadable > 0 {
         tracing::warn!(
             partition = %running.partition.name(), batches = compacted.batches_unreadable,

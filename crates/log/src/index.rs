@@ -196,10 +196,11 @@ pub(crate) struct Unwritten {
 }
 
 impl Unwritten {
-    /// Appends the new entries to the files, and cuts what is behind them.
+    /// Appends the new entries to the files, and cuts what is behind them. The times come first: recovery looks at the batches
+    /// behind the last offset of `.index`, and takes the largest timestamp of those before from `.timeindex`.
     pub(crate) fn store(&self, index_path: &Path, time_index_path: &Path, sync: bool) -> Result<(), LogError> {
-        write_entries(index_path, self.offsets_at, &self.offsets, sync)?;
-        write_entries(time_index_path, self.times_at, &self.times, sync)
+        write_entries(time_index_path, self.times_at, &self.times, sync)?;
+        write_entries(index_path, self.offsets_at, &self.offsets, sync)
     }
 }
 

@@ -111,7 +111,8 @@ impl PartitionLog {
         if self.writer.lock().checkpoint_snapshot == Some(end) {
             return Ok(self.durable_end_offset());
         }
-        active.write_indexes(false, false)?;
+        // Durable, since recovery believes what they say of what lies below the recovery point.
+        active.write_indexes(false, true)?;
         self.replace_checkpoint_snapshot(end, &producers)?;
         Ok(self.durable_end_offset())
     }

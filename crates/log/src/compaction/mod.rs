@@ -77,6 +77,8 @@ pub struct Compacted {
     pub keys: u64,
     /// Records that were taken out.
     pub records_removed: u64,
+    /// Records among them that had no key: from before the topic was compacted.
+    pub records_without_key: u64,
     /// Segments that made room for others.
     pub segments_replaced: u64,
     /// Batches that could not be read and stay as they are.
@@ -422,17 +424,25 @@ impl Compaction {
         if header.base_offset >= end || header.is_control() {
             return output.take_whole(batch);
         }
+        let mut without_key = 0;
         let tombstones_go = header.delete_horizon_ms().is_some_and(|horizon| now_ms >= horizon);
         let retained = batch.retain(DECOMPRESSED_BYTES_MAX, self.delete_horizon_ms, |record| {
             if record.offset >= end {
                 return true;
             }
-            let Some(key) = record.key.filter(|_| record.offset >= log_start) else { return false };
+            if record.offset < log_start {
+                return false;
+            }
+            let Some(key) = record.key else {
+                without_key += 1;
+                return false;
+            };
             let is_latest = latest.of(key).is_none_or(|latest| record.offset >= latest);
             is_latest && (record.value.is_some() || !tombstones_go)
         });
         let is_last = self.segments.last().is_some_and(|(_, end)| *end == header.next_offset())
             || header.has_producer() && self.last_offsets.get(&header.producer_id) == Some(&header.last_offset());
+        self.compacted.records_without_key += without_key;
         match retained {
             Err(_) => {
                 self.compacted.batches_unreadable += 1;

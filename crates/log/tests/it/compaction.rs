@@ -312,6 +312,7 @@ fn records_without_a_key_go_and_what_cannot_be_read_stays() {
     roll(&log);
     let compacted = compact(&log);
     assert_eq!((compacted.batches_unreadable, compacted.records_removed), (1, 3 + 8));
+    assert_eq!(compacted.records_without_key, 3);
     let bytes = read_all(&log, 1 << 20);
     let found: Vec<(Offset, i32)> = batches(&bytes)
         .map(|batch| batch.unwrap().header)

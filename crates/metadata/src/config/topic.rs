@@ -156,8 +156,8 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         Valid::OneOf(&["compact", "delete"]),
         Honoured::Yes,
         "What happens to old segments: 'delete' removes those beyond retention.ms or retention.bytes, 'compact' keeps \
-         the latest record of each key and takes no records without a key, both do both, and an empty list keeps \
-         everything.",
+         the latest record of each key, takes no records without one and removes those that are there, both do both, \
+         and an empty list keeps everything.",
     ),
     define(
         "unclean.leader.election.enable",
