@@ -145,16 +145,19 @@ def content(message):
 
 def read_all(bootstrap, topic, timeout_seconds=60):
     """The whole topic as {partition: [(offset, content)]}, from a fresh reader."""
-    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "storm-final", "enable.auto.commit": False, "log_level": 0})
+    # "earliest": retention may move the log's start on between the question for it and the first fetch.
+    reader = Consumer({"bootstrap.servers": bootstrap, "group.id": "storm-final", "enable.auto.commit": False, "log_level": 0,
+                       "auto.offset.reset": "earliest"})
     try:
         partitions = sorted(reader.list_topics(topic, 20).topics[topic].partitions)
-        ends, result = {}, {}
+        starts, ends, result = [], {}, {}
         for partition in partitions:
             low, high = reader.get_watermark_offsets(TopicPartition(topic, partition), 20)
+            starts.append(TopicPartition(topic, partition, low))
             ends[partition], result[partition] = high, []
             if high <= low:
                 ends[partition] = 0
-        reader.assign([TopicPartition(topic, partition, 0) for partition in partitions])
+        reader.assign(starts)
         deadline = time.monotonic() + timeout_seconds
         while any((result[partition][-1][0] + 1 if result[partition] else 0) < end for partition, end in ends.items()):
             if time.monotonic() > deadline:
