@@ -20,7 +20,7 @@ use super::inputs::birth;
 use super::metrics::Metrics;
 use super::query::{OwnedPartition, Surroundings};
 use super::ready::Ready;
-use super::recovery::prepare;
+use super::recovery::{pin_inputs, prepare};
 use super::running::{Running, Wanted};
 use super::step_log::StepLog;
 use super::step_record::{Counters, StepRecord};
@@ -135,6 +135,7 @@ impl Runner {
         if !has_run {
             self.give_birth(&spec, &around)?;
         }
+        pin_inputs(&spec, &around, store.as_ref());
         Ok(Running::new(spec, around, store, self.metrics.clone()))
     }
 
@@ -344,7 +345,9 @@ impl Runner {
                 // A turn catches its panics.
                 thread.join().expect("the threads of the queries do not panic");
             }
-            for entry in std::mem::take(&mut *runner.queries.lock()).into_values() {
+            // Who asks for a status meanwhile is not kept waiting for the last checkpoints.
+            let queries = std::mem::take(&mut *runner.queries.lock());
+            for entry in queries.into_values() {
                 if let Entry::Launched(query) = entry {
                     query.finish();
                 }

@@ -1,11 +1,12 @@
 //! A runner that is driven does what one with threads does.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::BytesMut;
 use futures::FutureExt;
 use millpond_broker::{Broker, BrokerOptions, Clock, Driver, NewTopicRequest, Partition};
-use millpond_disk::{Crash, SimulatedDisk};
+use millpond_disk::{Crash, Permit, SimulatedDisk};
 use millpond_records::{BatchBuilder, BatchOptions};
 
 use super::support::{Records, event, open, plan, read_all};
@@ -83,6 +84,53 @@ fn with_threads() -> Vec<Records> {
     let records = node.records("counts");
     node.stop();
     records
+}
+
+#[test]
+fn what_a_query_has_not_read_is_kept_before_its_first_turn_too() {
+    let disk = SimulatedDisk::new(6);
+    let node = Driven::start(&disk);
+    now(node.broker.create_topic(NewTopicRequest { partitions: PARTITIONS, ..NewTopicRequest::new("events") }, false))
+        .unwrap();
+    node.launch();
+    node.produce(0, &values(0, 0..50));
+    assert_eq!(node.turns.waiting(), 1, "it has had no turn");
+    let pinned = |node: &Driven| node.broker.partition("events", 0).unwrap().lowest_pin().map(|(_, offset)| offset);
+    assert_eq!(pinned(&node), Some(0));
+    node.run();
+    node.clock.advance(5_000);
+    node.turns.wake();
+    node.run();
+    assert_eq!(pinned(&node), Some(50), "read, and in the checkpoint");
+    disk.go_off();
+    drop(node);
+    disk.restart(Crash::Kill);
+    let node = Driven::start(&disk);
+    assert_eq!(pinned(&node), None);
+    node.launch();
+    assert_eq!(pinned(&node), Some(50), "before the recovery");
+}
+
+#[test]
+fn a_status_can_be_asked_for_while_the_last_checkpoints_are_taken() {
+    let disk = SimulatedDisk::new(7);
+    let node = Driven::start(&disk);
+    now(node.broker.create_topic(NewTopicRequest { partitions: PARTITIONS, ..NewTopicRequest::new("events") }, false))
+        .unwrap();
+    node.launch();
+    node.produce(0, &values(0, 0..50));
+    node.run();
+    let (runner, asked) = (node.runner.clone(), Arc::new(AtomicBool::new(false)));
+    let notes = asked.clone();
+    disk.watch(move |_, _| {
+        // It would wait for ever, were the queries locked.
+        drop(runner.status("counts"));
+        notes.store(true, Ordering::SeqCst);
+        Permit::Do
+    });
+    now(node.runner.shutdown());
+    disk.unwatch();
+    assert!(asked.load(Ordering::SeqCst));
 }
 
 #[test]
