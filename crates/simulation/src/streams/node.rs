@@ -131,12 +131,9 @@ impl Shared {
     /// Syncs in some order, until nothing more is to be synced.
     fn sync_for_query(&self, driver: &Driver) {
         loop {
-            let first = self.world.lock().random.coin();
-            let done = if first {
-                driver.journal_round() || driver.sync_next()
-            } else {
-                driver.sync_next() || driver.journal_round()
-            };
+            // The journal first or a log, as it comes.
+            let is_first = self.world.lock().random.coin() && driver.journal_round();
+            let done = is_first || driver.sync_next() || driver.journal_round();
             if !done {
                 return;
             }
