@@ -5,7 +5,8 @@
 //! rewrites a batch: the broker stores what the producer sent, with base offset and leader epoch stamped in place.
 //!
 //! Start with [`BatchHeader`]; read batches with [`batches`] and [`BatchView::records`], make them with
-//! [`BatchBuilder`], check what a client sent with [`validate_produced`].
+//! [`BatchBuilder`], check what a client sent with [`validate_produced`]. How a transaction ended stands in a
+//! [`TransactionMarker`].
 //!
 //! # The bytes (big-endian)
 //!
@@ -28,13 +29,15 @@
 //! # Invariants
 //!
 //! - No bytes make a decoder panic or allocate more than the bound the caller gave (tests/it/hostile.rs).
-//! - What [`BatchBuilder`] builds passes [`validate_produced`], unless it is a control batch.
+//! - What [`BatchBuilder`] builds passes [`validate_produced`], unless it is a control batch, or
+//!   transactional without a producer.
 //! - Base offset and leader epoch lie outside the CRC, so that [`stamp`] leaves it right.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod builder;
 mod compression;
+mod control;
 mod error;
 mod header;
 mod produced;
@@ -44,6 +47,7 @@ mod view;
 
 pub use builder::{BatchBuilder, BatchOptions};
 pub use compression::Compression;
+pub use control::{TransactionMarker, TransactionResult};
 pub use error::{BatchError, ProducedError};
 pub use header::{
     BatchHeader, HEADER_LEN, LOG_OVERHEAD, MAGIC, TimestampType, crc32c, increment_sequence, stamp, verify_crc,

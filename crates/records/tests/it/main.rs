@@ -1,4 +1,5 @@
 //! Batches as their callers see them.
 
 mod batches;
+mod control;
 mod hostile;
