@@ -16,6 +16,7 @@ use crate::producers::Producers;
 use crate::retention::DeletedFiles;
 use crate::segment::Segment;
 use crate::tail::Tail;
+use crate::transactions::UnstableTransactions;
 use crate::{ActiveProducer, LogError, LogOptions, TailBudget, names, partition_metadata};
 
 /// The log of one partition. All methods take `&self`; any number of threads may read while one appends and one syncs.
@@ -33,6 +34,7 @@ pub struct PartitionLog {
     pub(crate) tail: Arc<Tail>,
     pub(crate) open_files: OpenFiles,
     pub(crate) epochs: RwLock<LeaderEpochs>,
+    pub(crate) unstable: UnstableTransactions,
     /// Segments that were taken out, whose files have their names still.
     pub(crate) gone: Mutex<Vec<Arc<Segment>>>,
     pub(crate) deleted: Mutex<Vec<DeletedFiles>>,
@@ -132,6 +134,7 @@ impl PartitionLog {
         parts: Parts,
     ) -> PartitionLog {
         let active = parts.segments.last().expect("a log has at least one segment").clone();
+        let unstable = UnstableTransactions::new(parts.producers.first_open_transaction());
         let writer = Writer {
             position: active.size(),
             active,
@@ -155,6 +158,7 @@ impl PartitionLog {
             tail: Tail::new(budget),
             open_files: OpenFiles::default(),
             epochs: RwLock::new(parts.epochs),
+            unstable,
             gone: Mutex::default(),
             deleted: Mutex::default(),
             log_start: AtomicI64::new(parts.log_start),

@@ -1,4 +1,4 @@
-//! One segment: a `.log` file with its two indexes.
+//! One segment: a `.log` file with its two indexes, and that of the transactions that were aborted in it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use millpond_types::{Offset, TimestampMs};
 use parking_lot::{Mutex, RwLock};
 
 use crate::index::{self, Lookup, MaxTimestamp, MemoryIndexes};
+use crate::producers::EndedTransaction;
 use crate::scan::{Scanner, Step};
-use crate::{LogError, names};
+use crate::txn_index::{self, TxnIndex};
+use crate::{AbortedTransaction, LogError, names};
 
 /// One segment of a log. Readers share it with the appender; the last one of a log is the one that is written.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(crate) struct Segment {
     /// Bytes of whole batches in `.log`; what is behind them is not ours yet.
     size: AtomicU64,
     indexes: RwLock<Indexes>,
+    pub(crate) txn_index: TxnIndex,
     /// Held while the index files are written, so that they hold one writer's entries.
     index_files: Mutex<()>,
     /// The open `.log`. Always there while the segment is written or not synced, later as long as the log's
@@ -48,7 +51,8 @@ impl Segment {
         let path = names::path(dir, base_offset, names::LOG);
         let file = Arc::new(File::create_new(&path)?);
         let indexes = MemoryIndexes::new(base_offset);
-        Ok((Segment::with_indexes(dir, base_offset, 0, indexes, &file, interval_bytes), file))
+        let segment = Segment::with_indexes(dir, base_offset, 0, (indexes, TxnIndex::new()), &file, interval_bytes);
+        Ok((segment, file))
     }
 
     /// A segment that is there, with its indexes in memory: the active one.
@@ -56,7 +60,7 @@ impl Segment {
         dir: &Path,
         base_offset: Offset,
         size: u64,
-        indexes: MemoryIndexes,
+        (indexes, txn_index): (MemoryIndexes, TxnIndex),
         file: &Arc<File>,
         interval_bytes: u32,
     ) -> Segment {
@@ -66,19 +70,27 @@ impl Segment {
             interval_bytes,
             size: AtomicU64::new(size),
             indexes: RwLock::new(Indexes::Memory(indexes)),
+            txn_index,
             index_files: Mutex::new(()),
             file: Mutex::new(Some(file.clone())),
         }
     }
 
     /// A segment that is there and complete. Nothing is read.
-    pub(crate) fn on_disk(dir: &Path, base_offset: Offset, size: u64, interval_bytes: u32) -> Segment {
+    pub(crate) fn on_disk(
+        dir: &Path,
+        base_offset: Offset,
+        size: u64,
+        txn_index: TxnIndex,
+        interval_bytes: u32,
+    ) -> Segment {
         Segment {
             base_offset,
             dir: dir.to_owned(),
             interval_bytes,
             size: AtomicU64::new(size),
             indexes: RwLock::new(Indexes::Disk { max: None }),
+            txn_index,
             index_files: Mutex::new(()),
             file: Mutex::new(None),
         }
@@ -105,6 +117,13 @@ impl Segment {
         }
         // Under the lock, so that the indexes always speak of exactly this many bytes.
         self.size.store(position + len, Ordering::Release);
+    }
+
+    /// Takes note of a transaction that ended with the segment's newest batch.
+    pub(crate) fn note_transaction(&self, ended: &EndedTransaction) {
+        if let Some(aborted) = ended.aborted() {
+            self.txn_index.push(aborted);
+        }
     }
 
     /// Whether an index takes no further entry.
@@ -134,9 +153,10 @@ impl Segment {
     }
 
     /// Writes the indexes' new entries to their files, with the last timestamp if `complete`. Readers do not wait for
-    /// the disk meanwhile.
+    /// the disk meanwhile. The transaction index is synced in any case.
     pub(crate) fn write_indexes(&self, complete: bool, sync: bool) -> Result<(), LogError> {
         let _files = self.index_files.lock();
+        self.txn_index.store(&self.dir, &self.path(names::TXN_INDEX))?;
         let unwritten = match &mut *self.indexes.write() {
             Indexes::Memory(memory) => {
                 if complete {
@@ -157,6 +177,7 @@ impl Segment {
     pub(crate) fn finish(&self, file: &File) -> Result<(), LogError> {
         file.sync_data()?;
         self.write_indexes(true, true)?;
+        self.txn_index.leave_memory();
         let mut indexes = self.indexes.write();
         if let Indexes::Memory(memory) = &*indexes {
             *indexes = Indexes::Disk { max: Some(memory.max()) };
@@ -179,9 +200,29 @@ impl Segment {
         Ok(())
     }
 
+    /// The transaction index in memory, for a segment that is written again and ends at `end`. `false`: its file is damaged.
+    pub(crate) fn load_txn_index(&self, end: Offset) -> Result<bool, LogError> {
+        if self.txn_index.is_in_memory() {
+            return Ok(true);
+        }
+        let entries = txn_index::read(&self.path(names::TXN_INDEX), self.base_offset)?;
+        let Some(entries) = entries.filter(|entries| entries.last().is_none_or(|last| last.last_offset < end)) else {
+            return Ok(false);
+        };
+        self.txn_index.set(entries, self.txn_index.file_len());
+        Ok(true)
+    }
+
+    /// Puts another transaction index in the place of one that is damaged, of a segment that is not written.
+    pub(crate) fn replace_txn_index(&self, entries: &[AbortedTransaction]) -> Result<(), LogError> {
+        let _files = self.index_files.lock();
+        self.txn_index.replace(&self.path(names::TXN_INDEX), entries)
+    }
+
     /// Cuts the segment's indexes; the caller cuts the file and sees to it that no one appends.
     pub(crate) fn truncate_to(&self, offset: Offset, position: u64) -> Result<(), LogError> {
         self.size.store(position, Ordering::Release);
+        self.txn_index.truncate_to(offset);
         if let Indexes::Memory(memory) = &mut *self.indexes.write() {
             memory.truncate_to(offset, position);
             // The batches since the last entry may hold a larger timestamp than the entries tell.
