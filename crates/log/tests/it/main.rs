@@ -1,5 +1,6 @@
 //! The log as its callers see it: on a real disk, through its public interface.
 
+mod committed;
 mod concurrency;
 mod crash;
 mod files;
@@ -9,4 +10,5 @@ mod model;
 mod reading;
 mod retention;
 mod scratch;
+mod transactions;
 mod truncation;
