@@ -252,6 +252,28 @@ fn a_log_cut_anywhere_goes_on_as_if_the_rest_had_never_been() {
 }
 
 #[test]
+fn what_the_journal_puts_back_begins_and_ends_transactions_as_before() {
+    for cut in 0..STEPS {
+        let scratch = Scratch::with(LogOptions { journal_bytes_max: 1 << 20, ..small_segments() });
+        let log = scratch.create();
+        (0..cut).for_each(|n| step(&log, n));
+        log.checkpoint().unwrap();
+        log.sync().unwrap();
+        let image = scratch.crash_image();
+        let recovery_point = log.recovery_point();
+        (cut..STEPS).for_each(|n| step(&log, n));
+        let journaled = log.take_fresh().unwrap().batches.concat();
+        let (opened, _) = image.open_crashed(recovery_point);
+        assert_eq!(opened.restore(&journaled, NOW).unwrap(), journaled.len() as u64);
+        assert_eq!(read_all(&opened, 1 << 20), read_all(&log, 1 << 20));
+        assert_eq!(opened.active_producers(), log.active_producers());
+        check_end(&opened, &format!("put back from step {cut} on"));
+        opened.checkpoint().unwrap();
+        check_end(&image.crash_image().open_crashed(opened.recovery_point()).0, &format!("and crashed, {cut}"));
+    }
+}
+
+#[test]
 fn transactions_whose_marker_was_cut_off_are_open_for_who_had_not_seen_it() {
     let scratch = Scratch::new();
     let log = scratch.create();
