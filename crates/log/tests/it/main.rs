@@ -7,6 +7,7 @@ mod files;
 mod idempotence;
 mod journal;
 mod model;
+mod power_cuts;
 mod reading;
 mod retention;
 mod scratch;
