@@ -11,7 +11,7 @@
 use millpond_types::{CoordinatorEpoch, NO_SEQUENCE, ProducerEpoch, ProducerId, TimestampMs};
 
 use crate::varint::Cursor;
-use crate::{BatchBuilder, BatchError, BatchOptions, BatchView};
+use crate::{BatchBuilder, BatchError, BatchOptions, BatchView, HEADER_LEN};
 
 /// The version of key and value that is written.
 const VERSION: i16 = 0;
@@ -43,6 +43,9 @@ pub struct TransactionMarker {
 }
 
 impl TransactionMarker {
+    /// Bytes of the control batch.
+    pub const BATCH_LEN: usize = HEADER_LEN + 17;
+
     /// The control batch.
     pub fn build(&self, timestamp_ms: TimestampMs) -> Vec<u8> {
         let kind = match self.result {

@@ -28,6 +28,7 @@ fn a_marker_is_the_bytes_that_kafka_writes() {
         let marker = TransactionMarker { result, ..MARKER };
         let bytes = marker.build(1_700_000_000_000);
         verify_crc(&bytes).unwrap();
+        assert_eq!(bytes.len(), TransactionMarker::BATCH_LEN);
         let header = BatchView::parse(&bytes).unwrap().header;
         assert_eq!((header.attributes, header.base_sequence, header.last_offset_delta), (0x30, -1, 0));
         assert_eq!((header.producer_id, header.producer_epoch), (4000, 7));
