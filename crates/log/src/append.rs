@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use millpond_disk::{DiskError, File};
 use millpond_records::{BatchHeader, HEADER_LEN, crc32c, stamp};
 use millpond_types::{LeaderEpoch, Offset, TimestampMs};
+use parking_lot::MutexGuard;
 
 use crate::log::{SegmentStart, Writer};
 use crate::producers::Verdict;
@@ -45,7 +46,8 @@ pub(crate) struct Unsynced {
 
 impl PartitionLog {
     /// Appends one batch that `validate_produced` has passed (or that the broker built): stamps base offset and leader
-    /// epoch in place, writes it with one call, and shows it to readers. It is durable after the next [`PartitionLog::sync`].
+    /// epoch in place, writes it with one call, and shows it to readers. A transactional one begins its producer's transaction, if
+    /// none is open; only [`PartitionLog::append_marker`] ends it. It is durable after the next [`PartitionLog::sync`].
     ///
     /// Of a batch whose write failed nothing is visible. The failure poisons the log, unless the disk is full: then another try may
     /// do better.
@@ -55,8 +57,7 @@ impl PartitionLog {
         leader_epoch: LeaderEpoch,
         now_ms: TimestampMs,
     ) -> Result<Appended, AppendError> {
-        let mut batch = batch;
-        let mut header = BatchHeader::parse(&batch)?;
+        let header = BatchHeader::parse(&batch)?;
         let len = header.size();
         if len != batch.len() {
             return Err(millpond_records::BatchError::TooShort { found: batch.len(), needed: len }.into());
@@ -64,29 +65,49 @@ impl PartitionLog {
         if header.last_offset_delta < 0 {
             return Err(millpond_records::BatchError::Length(header.last_offset_delta).into());
         }
+        if header.is_control() {
+            return Err(AppendError::ControlBatch);
+        }
         if len > i32::MAX as usize {
             return Err(AppendError::TooLarge { len });
         }
         let options = self.options();
-
-        let mut writer = self.writer.lock();
-        if let Some(reason) = self.poisoned() {
-            return Err(AppendError::Poisoned { reason: reason.to_owned() });
-        }
+        let mut writer = self.lock_writer()?;
         if header.has_producer()
             && let Verdict::Duplicate(base_offset, last_offset) = writer.producers.check(&header, writer.next_offset)?
         {
             return Ok(self.appended(base_offset, last_offset, true));
         }
+        self.append_at_end(&mut writer, &options, header, batch, leader_epoch, now_ms)
+    }
 
+    /// The append lock, of a log that takes writes.
+    pub(crate) fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>, AppendError> {
+        let writer = self.writer.lock();
+        match self.poisoned() {
+            Some(reason) => Err(AppendError::Poisoned { reason: reason.to_owned() }),
+            None => Ok(writer),
+        }
+    }
+
+    /// Appends a batch that was checked.
+    pub(crate) fn append_at_end(
+        &self,
+        writer: &mut Writer,
+        options: &LogOptions,
+        mut header: BatchHeader,
+        mut batch: BytesMut,
+        leader_epoch: LeaderEpoch,
+        now_ms: TimestampMs,
+    ) -> Result<Appended, AppendError> {
         let base_offset = writer.next_offset;
         stamp(&mut batch, base_offset, leader_epoch);
         header.base_offset = base_offset;
         header.leader_epoch = leader_epoch;
         let batch = batch.freeze();
-        self.write(&mut writer, &header, &batch, &options, now_ms)?;
+        self.write(writer, &header, &batch, options, now_ms)?;
         writer.fresh.push(&batch, options.journal_bytes_max);
-        self.show(&header, batch, &options);
+        self.show(&header, batch, options);
         Ok(self.appended(base_offset, header.last_offset(), false))
     }
 
@@ -125,7 +146,7 @@ impl PartitionLog {
             writer.epochs_dirty = true;
         }
         if header.has_producer() {
-            writer.producers.note(header, now_ms);
+            self.note_producer(writer, header, batch, now_ms);
         }
         if writer.started.first_append_ms.is_none() {
             writer.started.first_append_ms = Some(now_ms);
@@ -287,6 +308,7 @@ impl Writer {
             || waited > options.segment_ms.saturating_sub(self.jitter(options))
             || batch.last_offset() - self.active.base_offset() > i64::from(i32::MAX)
             || self.active.is_index_full(options.index_bytes_max)
+            || (batch.is_control() && self.active.txn_index.is_full(options.index_bytes_max))
     }
 
     /// How much earlier than `segment.ms` this segment is rolled: some number below the configured one that differs

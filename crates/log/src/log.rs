@@ -17,6 +17,7 @@ use crate::producers::Producers;
 use crate::retention::DeletedFiles;
 use crate::segment::Segment;
 use crate::tail::Tail;
+use crate::transactions::UnstableTransactions;
 use crate::{ActiveProducer, LogError, LogOptions, TailBudget, names, partition_metadata};
 
 /// The log of one partition. All methods take `&self`; any number of threads may read while one appends and one syncs.
@@ -34,6 +35,7 @@ pub struct PartitionLog {
     pub(crate) tail: Arc<Tail>,
     pub(crate) open_files: OpenFiles,
     pub(crate) epochs: RwLock<LeaderEpochs>,
+    pub(crate) unstable: UnstableTransactions,
     /// Segments that were taken out, whose files have their names still, with where each ended.
     pub(crate) gone: Mutex<Vec<(Arc<Segment>, Offset)>>,
     pub(crate) deleted: Mutex<Vec<DeletedFiles>>,
@@ -140,6 +142,7 @@ impl PartitionLog {
         parts: Parts,
     ) -> PartitionLog {
         let active = parts.segments.last().expect("a log has at least one segment").clone();
+        let unstable = UnstableTransactions::new(parts.producers.first_open_transaction());
         let writer = Writer {
             position: active.size(),
             active,
@@ -164,6 +167,7 @@ impl PartitionLog {
             tail: Tail::new(budget),
             open_files: OpenFiles::default(),
             epochs: RwLock::new(parts.epochs),
+            unstable,
             gone: Mutex::default(),
             deleted: Mutex::default(),
             compaction: Mutex::new(parts.compaction),

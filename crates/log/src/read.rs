@@ -31,6 +31,8 @@ pub struct FoundBatches {
     pub pieces: Vec<BatchPiece>,
     /// Bytes of all pieces.
     pub len: usize,
+    /// The offset after the last batch; what was asked for if there is no batch.
+    pub next_offset: Offset,
 }
 
 /// Some whole batches.
@@ -148,7 +150,7 @@ impl PartitionLog {
     ) -> Result<FoundBatches, ReadError> {
         let mut pieces = Vec::new();
         let fetched = self.read_into(from, bytes_max, end, whole_first_batch, Some(&mut pieces))?;
-        Ok(FoundBatches { pieces, len: fetched.len })
+        Ok(FoundBatches { pieces, len: fetched.len, next_offset: fetched.next_offset })
     }
 
     /// With `pieces` given all goes there, and nothing to the result's chunks.

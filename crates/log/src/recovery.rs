@@ -11,10 +11,9 @@ use crate::epochs::LeaderEpochs;
 use crate::index::{self, MemoryIndexes};
 use crate::log::{Parts, SegmentStart};
 use crate::open::{Files, Recovered, Recovery};
-use crate::producers::Producers;
 use crate::scan::{Scanner, Step};
 use crate::segment::Segment;
-use crate::{LogError, LogOptions, names, snapshot};
+use crate::{LogError, LogOptions, names, rebuild};
 
 /// How far behind a bad batch whole ones are looked for, in bytes.
 const DAMAGE_BYTES_MAX: usize = 16 << 20;
@@ -38,7 +37,7 @@ pub(crate) fn recover(
     let first_scanned = files.logs.partition_point(|(base, _)| *base < recovery.recovery_point).saturating_sub(1);
     let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(files.logs.len());
     for (base, len) in files.logs.iter().take(first_scanned) {
-        segments.push(Arc::new(Segment::on_disk(dir, *base, *len, interval_bytes)));
+        segments.push(Arc::new(Segment::on_disk(dir, *base, *len, files.txn_index(*base), interval_bytes)));
     }
     let mut scanned = Vec::new();
     let mut log_end = files.logs.get(first_scanned).map_or(recovery.log_start_offset, |(base, _)| *base);
@@ -76,16 +75,10 @@ pub(crate) fn recover(
     for scan in &scanned {
         scan.file.sync_data()?;
     }
-    let last = scanned.len().checked_sub(1);
-    for (place, scan) in scanned.into_iter().enumerate() {
-        let segment = Segment::with_indexes(dir, scan.base, scan.size, scan.indexes, &scan.file, interval_bytes);
-        if Some(place) != last {
-            segment.finish(&scan.file)?;
-            segment.close_file();
-        } else if scan.broken {
-            // Entries behind the cut would later lead into other batches.
-            segment.write_indexes(false, true)?;
-        }
+    let is_cut = scanned.last().is_some_and(|scan| scan.broken);
+    for scan in scanned {
+        let indexes = (scan.indexes, files.txn_index(scan.base));
+        let segment = Segment::with_indexes(dir, scan.base, scan.size, indexes, &scan.file, interval_bytes);
         segments.push(Arc::new(segment));
     }
     let first = files.logs.first().map_or(recovery.log_start_offset, |(base, _)| *base);
@@ -105,6 +98,17 @@ pub(crate) fn recover(
             .add_reason(format!("the log ends at {log_end}, below its recovery point {}", recovery.recovery_point));
     }
 
+    let bounds = (log_start, log_end);
+    let producers = rebuild::after_crash(dir, &segments, first_scanned, bounds, recovery.recovery_point, now_ms)?;
+    let (active, rolled) = segments.split_last().expect("a log has at least one segment");
+    for segment in rolled.iter().skip(first_scanned) {
+        segment.finish(&segment.file()?.0)?;
+        segment.close_file();
+    }
+    if is_cut {
+        // Entries behind the cut would later lead into other batches.
+        active.write_indexes(false, true)?;
+    }
     for at in files.snapshots.iter().filter(|at| **at > log_end) {
         millpond_disk::remove_file(&names::path(dir, *at, names::SNAPSHOT))?;
     }
@@ -114,8 +118,6 @@ pub(crate) fn recover(
         epochs.write(dir)?;
     }
     millpond_disk::sync_dir(dir)?;
-    let producers = rebuild_producers(dir, &segments, log_start, log_end, Some(now_ms))?;
-    let active = segments.last().expect("a log has at least one segment");
     let (file, _) = active.file()?;
     let started = SegmentStart::of_opened(active.size(), now_ms);
     let checkpoint_snapshot = files.checkpoint_snapshot;
@@ -282,48 +284,4 @@ fn remove_segment(dir: &Path, base: Offset) -> Result<(), LogError> {
         millpond_disk::remove_file(&names::path(dir, base, kind))?;
     }
     Ok(())
-}
-
-/// What producers have written below `log_end`: the newest sound snapshot, and the batches since. A batch counts as
-/// appended at `appended_ms`, or else when its newest record says.
-pub(crate) fn rebuild_producers(
-    dir: &Path,
-    segments: &[Arc<Segment>],
-    log_start: Offset,
-    log_end: Offset,
-    appended_ms: Option<TimestampMs>,
-) -> Result<Producers, LogError> {
-    let mut snapshots: Vec<Offset> = millpond_disk::list(dir)?
-        .iter()
-        .filter_map(|entry| names::parse(&entry.name))
-        .filter(|(at, kind)| *kind == names::SNAPSHOT && *at <= log_end && *at >= log_start)
-        .map(|(at, _)| at)
-        .collect();
-    snapshots.sort_unstable();
-    let mut found = (log_start, Producers::default());
-    for at in snapshots.into_iter().rev() {
-        if let Some(producers) = snapshot::read(dir, at)? {
-            found = (at, producers);
-            break;
-        }
-    }
-    let (from, mut producers) = found;
-    for (place, segment) in segments.iter().enumerate() {
-        let ends_before = segments.get(place + 1).is_some_and(|next| next.base_offset() <= from);
-        if ends_before || from >= log_end {
-            continue;
-        }
-        let (file, opened) = segment.file()?;
-        let start = if from <= segment.base_offset() { Some(0) } else { segment.locate(&file, from)?.map(|(p, _)| p) };
-        let mut scanner = Scanner::headers(&file, start.unwrap_or(segment.size()), segment.size());
-        while let Step::Batch(_, header, _) = scanner.step()? {
-            if header.has_producer() && header.base_offset >= from && header.next_offset() <= log_end {
-                producers.note(&header, appended_ms.unwrap_or(header.max_timestamp));
-            }
-        }
-        if opened {
-            segment.close_file();
-        }
-    }
-    Ok(producers)
 }

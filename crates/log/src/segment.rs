@@ -1,4 +1,4 @@
-//! One segment: a `.log` file with its two indexes.
+//! One segment: a `.log` file with its two indexes, and that of the transactions that were aborted in it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use millpond_types::{Offset, TimestampMs};
 use parking_lot::{Mutex, RwLock};
 
 use crate::index::{self, Lookup, MaxTimestamp, MemoryIndexes};
+use crate::producers::EndedTransaction;
 use crate::scan::{Scanner, Step};
-use crate::{LogError, names};
+use crate::txn_index::{self, ENTRY_LEN, TxnIndex};
+use crate::{AbortedTransaction, LogError, names};
 
 /// The next [`Segment::id`].
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -30,6 +32,7 @@ pub(crate) struct Segment {
     indexes: RwLock<Indexes>,
     /// Bytes and indexes are durable, and nobody writes to its files any more.
     is_finished: AtomicBool,
+    pub(crate) txn_index: TxnIndex,
     /// Held while the index files are written, so that they hold one writer's entries.
     index_files: Mutex<()>,
     /// The open `.log`. Always there while the segment is written or not synced, later as long as the log's
@@ -55,7 +58,8 @@ impl Segment {
         let path = names::path(dir, base_offset, names::LOG);
         let file = Arc::new(File::create_new(&path)?);
         let indexes = MemoryIndexes::new(base_offset);
-        Ok((Segment::with_indexes(dir, base_offset, 0, indexes, &file, interval_bytes), file))
+        let segment = Segment::with_indexes(dir, base_offset, 0, (indexes, TxnIndex::new()), &file, interval_bytes);
+        Ok((segment, file))
     }
 
     /// A segment that is there, with its indexes in memory: the active one.
@@ -63,7 +67,7 @@ impl Segment {
         dir: &Path,
         base_offset: Offset,
         size: u64,
-        indexes: MemoryIndexes,
+        (indexes, txn_index): (MemoryIndexes, TxnIndex),
         file: &Arc<File>,
         interval_bytes: u32,
     ) -> Segment {
@@ -75,13 +79,20 @@ impl Segment {
             size: AtomicU64::new(size),
             indexes: RwLock::new(Indexes::Memory(indexes)),
             is_finished: AtomicBool::new(false),
+            txn_index,
             index_files: Mutex::new(()),
             file: Mutex::new(Some(file.clone())),
         }
     }
 
     /// A segment that is there and complete. Nothing is read.
-    pub(crate) fn on_disk(dir: &Path, base_offset: Offset, size: u64, interval_bytes: u32) -> Segment {
+    pub(crate) fn on_disk(
+        dir: &Path,
+        base_offset: Offset,
+        size: u64,
+        txn_index: TxnIndex,
+        interval_bytes: u32,
+    ) -> Segment {
         Segment {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             base_offset,
@@ -90,6 +101,7 @@ impl Segment {
             size: AtomicU64::new(size),
             indexes: RwLock::new(Indexes::Disk { max: None }),
             is_finished: AtomicBool::new(true),
+            txn_index,
             index_files: Mutex::new(()),
             file: Mutex::new(None),
         }
@@ -122,6 +134,13 @@ impl Segment {
         self.size.store(position + len, Ordering::Release);
     }
 
+    /// Takes note of a transaction that ended with the segment's newest batch.
+    pub(crate) fn note_transaction(&self, ended: &EndedTransaction) {
+        if let Some(aborted) = ended.aborted() {
+            self.txn_index.push(aborted);
+        }
+    }
+
     /// Whether an index takes no further entry.
     pub(crate) fn is_index_full(&self, index_bytes_max: u32) -> bool {
         match &*self.indexes.read() {
@@ -149,9 +168,10 @@ impl Segment {
     }
 
     /// Writes the indexes' new entries to their files, with the last timestamp if `complete`. Readers do not wait for
-    /// the disk meanwhile.
+    /// the disk meanwhile. The transaction index is synced in any case.
     pub(crate) fn write_indexes(&self, complete: bool, sync: bool) -> Result<(), LogError> {
         let _files = self.index_files.lock();
+        self.txn_index.store(&self.dir, &self.path(names::TXN_INDEX))?;
         let unwritten = match &mut *self.indexes.write() {
             Indexes::Memory(memory) => {
                 if complete {
@@ -172,6 +192,7 @@ impl Segment {
     pub(crate) fn finish(&self, file: &File) -> Result<(), LogError> {
         file.sync_data()?;
         self.write_indexes(true, true)?;
+        self.txn_index.leave_memory();
         let mut indexes = self.indexes.write();
         if let Indexes::Memory(memory) = &*indexes {
             *indexes = Indexes::Disk { max: Some(memory.max()) };
@@ -202,10 +223,15 @@ impl Segment {
 
     /// From now on it needs no name in the folder: its file stays open, and its indexes are in memory, for those who have it in
     /// hand while others take its place.
-    pub(crate) fn retire(&self) -> Result<(), LogError> {
+    ///
+    /// `false`: its transaction index is damaged.
+    pub(crate) fn retire(&self) -> Result<bool, LogError> {
+        if !self.load_txn_index(Offset::MAX)? {
+            return Ok(false);
+        }
         // In this order: with the indexes in memory, nobody closes the file any more.
         self.keep_indexes_in_memory()?;
-        self.file().map(drop)
+        self.file().map(|_| true)
     }
 
     /// Undoes [`Segment::retire`]: nobody takes its place for now.
@@ -215,6 +241,7 @@ impl Segment {
             *indexes = Indexes::Disk { max: Some(memory.max()) };
         }
         drop(indexes);
+        self.txn_index.leave_memory();
         self.close_file();
     }
 
@@ -233,9 +260,37 @@ impl Segment {
         Ok(BatchHeader::parse(&header).ok().map(|header| header.max_timestamp).filter(|timestamp| *timestamp >= 0))
     }
 
+    /// The transaction index in memory, for a segment that is written again and ends at `end`. `false`: its file is damaged.
+    pub(crate) fn load_txn_index(&self, end: Offset) -> Result<bool, LogError> {
+        let _files = self.index_files.lock();
+        if self.txn_index.is_in_memory() {
+            return Ok(true);
+        }
+        let entries = txn_index::read(&self.path(names::TXN_INDEX), self.base_offset)?;
+        let file_len = self.txn_index.file_len();
+        let is_sound = |entries: &Vec<AbortedTransaction>| {
+            entries.len() as u64 * ENTRY_LEN as u64 == file_len
+                && entries.last().is_none_or(|last| last.last_offset < end)
+        };
+        let Some(entries) = entries.filter(is_sound) else { return Ok(false) };
+        self.txn_index.set(entries, file_len);
+        Ok(true)
+    }
+
+    /// Puts another transaction index in the place of one that is damaged, of a segment that is not written.
+    pub(crate) fn replace_txn_index(&self, entries: &[AbortedTransaction]) -> Result<(), LogError> {
+        let _files = self.index_files.lock();
+        if self.txn_index.is_in_memory() {
+            // Then the file may be another segment's by now.
+            return Ok(());
+        }
+        self.txn_index.replace(&self.path(names::TXN_INDEX), entries)
+    }
+
     /// Cuts the segment's indexes; the caller cuts the file and sees to it that no one appends.
     pub(crate) fn truncate_to(&self, offset: Offset, position: u64) -> Result<(), LogError> {
         self.size.store(position, Ordering::Release);
+        self.txn_index.truncate_to(offset);
         if let Indexes::Memory(memory) = &mut *self.indexes.write() {
             memory.truncate_to(offset, position);
             // The batches since the last entry may hold a larger timestamp than the entries tell.

@@ -6,9 +6,8 @@ use std::sync::atomic::Ordering;
 use millpond_types::Offset;
 
 use crate::log::{SegmentStart, Writer};
-use crate::recovery::rebuild_producers;
 use crate::segment::Segment;
-use crate::{LogError, PartitionLog, names};
+use crate::{LogError, PartitionLog, names, rebuild};
 
 impl PartitionLog {
     /// Cuts off the batch that contains `offset` and everything after it, and returns the new end when the cut is
@@ -35,6 +34,10 @@ impl PartitionLog {
     fn cut(&self, writer: &mut Writer, offset: Offset) -> Result<Offset, LogError> {
         let (segment, _) = self.segment_of(offset);
         let (file, _) = segment.file()?;
+        if !segment.load_txn_index(Offset::MAX)? {
+            self.rebuild_txn_index(&segment, "its file is damaged")?;
+            segment.load_txn_index(Offset::MAX)?;
+        }
         let (position, end) = match segment.locate(&file, offset)? {
             Some((position, header)) => (position, header.base_offset.min(offset)),
             // A hole at the segment's end: there is nothing of it to cut.
@@ -86,8 +89,9 @@ impl PartitionLog {
         }
         if !writer.producers.is_empty() {
             let segments = self.segments.read().clone();
-            writer.producers = rebuild_producers(&self.dir, &segments, self.log_start_offset(), end, None)?;
+            writer.producers = rebuild::producers_at(&self.dir, &segments, self.log_start_offset(), end)?;
         }
+        self.unstable.cut(end, writer.producers.first_open_transaction());
         if position == 0 || !Arc::ptr_eq(&writer.active, &segment) {
             writer.started = SegmentStart { unread: position > 0, ..SegmentStart::default() };
         }

@@ -12,5 +12,6 @@ mod retention;
 mod start;
 mod support;
 mod topics;
+mod transactions;
 mod visibility;
 mod writing;

@@ -15,13 +15,13 @@ use proptest::prelude::*;
 
 use crate::scratch::{NOW, Scratch, append, produced, read_all};
 
-const KEYS_BYTES_MAX: usize = 1 << 20;
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+pub(crate) const KEYS_BYTES_MAX: usize = 1 << 20;
+pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Offset, key and value of a record.
-type Record = (Offset, Option<String>, Option<String>);
+pub(crate) type Record = (Offset, Option<String>, Option<String>);
 
-fn options() -> LogOptions {
+pub(crate) fn options() -> LogOptions {
     LogOptions {
         segment_bytes: 500,
         index_interval_bytes: 100,
@@ -40,7 +40,7 @@ fn keyed(records: &[(&str, Option<&str>)]) -> BytesMut {
     keyed_at(NOW, records)
 }
 
-fn built(options: BatchOptions, timestamp: i64, records: &[(&str, Option<&str>)]) -> BytesMut {
+pub(crate) fn built(options: BatchOptions, timestamp: i64, records: &[(&str, Option<&str>)]) -> BytesMut {
     let mut builder = BatchBuilder::new(options);
     for (key, value) in records {
         builder.push(timestamp, Some(key.as_bytes()), value.map(str::as_bytes), &[]);
@@ -48,7 +48,7 @@ fn built(options: BatchOptions, timestamp: i64, records: &[(&str, Option<&str>)]
     BytesMut::from(&builder.build()[..])
 }
 
-fn records_of(bytes: &[u8]) -> Vec<Record> {
+pub(crate) fn records_of(bytes: &[u8]) -> Vec<Record> {
     let mut found = Vec::new();
     for batch in batches(bytes) {
         let batch = batch.unwrap();
@@ -66,7 +66,7 @@ fn records(log: &PartitionLog) -> Vec<Record> {
     found
 }
 
-fn compact_at(log: &PartitionLog, now_ms: i64, keys_bytes_max: usize) -> Compacted {
+pub(crate) fn compact_at(log: &PartitionLog, now_ms: i64, keys_bytes_max: usize) -> Compacted {
     let Some(mut compaction) = log.begin_compaction(now_ms, Offset::MAX, keys_bytes_max).unwrap() else {
         return Compacted::default();
     };
@@ -79,12 +79,12 @@ fn compact_at(log: &PartitionLog, now_ms: i64, keys_bytes_max: usize) -> Compact
     }
 }
 
-fn compact(log: &PartitionLog) -> Compacted {
+pub(crate) fn compact(log: &PartitionLog) -> Compacted {
     compact_at(log, NOW, KEYS_BYTES_MAX)
 }
 
 /// Syncs, and begins a new segment, so that what there is may be compacted.
-fn roll(log: &PartitionLog) {
+pub(crate) fn roll(log: &PartitionLog) {
     let before = log.segments().len();
     log.roll_if_due(i64::MAX).unwrap();
     log.sync().unwrap();
@@ -92,12 +92,12 @@ fn roll(log: &PartitionLog) {
 }
 
 /// Of these records, those that compaction keeps.
-fn latest(records: &[Record]) -> Vec<Record> {
+pub(crate) fn latest(records: &[Record]) -> Vec<Record> {
     let newest: HashMap<&Option<String>, Offset> = records.iter().map(|(offset, key, _)| (key, *offset)).collect();
     records.iter().filter(|(offset, key, _)| key.is_some() && newest[key] == *offset).cloned().collect()
 }
 
-fn text(text: &str) -> Option<String> {
+pub(crate) fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
