@@ -247,7 +247,7 @@ pub(crate) fn load(
     let within = offsets.last().is_none_or(|last| u64::from(last.position) < log_len)
         // An index is preallocated with zeros by Kafka, and may be after a power cut: those are no entries.
         && offsets.first().is_none_or(|first| first.position > 0)
-        && times.first().is_none_or(|first| first.timestamp >= 0);
+        && times.first().is_none_or(|first| (first.timestamp, first.relative) > (0, 0));
     let sound = offsets_rest.is_empty() && times_rest.is_empty() && growing && within;
     Ok(sound.then(|| MemoryIndexes::from_entries(base_offset, offsets, times)))
 }
