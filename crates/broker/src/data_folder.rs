@@ -217,10 +217,14 @@ impl DataFolder {
             self.metadata.as_ref().and_then(|metadata| metadata.as_ref().ok()).map(|replayed| &replayed.deleted);
 
         let here: BTreeSet<&TopicPartition> = self.partitions.iter().map(|(partition, _)| partition).collect();
+        // A crash while a topic is made can leave it without folders, and a start makes them.
+        let was_made = |partition: &TopicPartition| {
+            self.is_closed || self.recovery_points.as_ref().is_ok_and(|points| points.contains_key(partition))
+        };
         for topic in image.topics() {
             for index in 0..topic.partition_count {
                 let partition = TopicPartition::new(topic.name.clone(), index);
-                if !here.contains(&partition) {
+                if !here.contains(&partition) && was_made(&partition) {
                     let what =
                         format!("the topic '{}' has a partition {index}, and there is no folder for it", topic.name);
                     let remedy = "restore the folder from a backup: the next start of the node makes an empty one";
@@ -240,6 +244,9 @@ impl DataFolder {
             if id.is_some_and(|id| deleted.is_some_and(|deleted| deleted.contains(&id))) {
                 continue;
             }
+            if is_unmade(dir) {
+                continue;
+            }
             let what = format!("there is no topic '{}' with a partition {}", partition.topic, partition.partition);
             let remedy = "the next start of the node gives the folder a name that ends in -stray, and keeps it; if nobody needs it, \
                           delete it";
@@ -249,7 +256,9 @@ impl DataFolder {
             && let Ok(points) = &self.recovery_points
         {
             let file = || self.path.join(RECOVERY_POINTS);
-            for (partition, _) in self.partitions.iter().filter(|(partition, _)| !points.contains_key(partition)) {
+            let is_missing =
+                |(partition, dir): &&(TopicPartition, PathBuf)| !points.contains_key(partition) && !is_unmade(dir);
+            for (partition, _) in self.partitions.iter().filter(is_missing) {
                 let what = format!("it has no line for {partition}");
                 let remedy = "nothing: the next start reads this log as a whole, and writes the line";
                 findings.push(finding(FindingKind::Checkpoint, file(), what, remedy));
@@ -319,6 +328,12 @@ fn bytes_below(dir: &Path) -> Result<u64, DiskError> {
         }
     }
     Ok(bytes)
+}
+
+/// Whether making the log in a folder was interrupted, or goes on: it does not say whose it is, and holds nothing.
+fn is_unmade(dir: &Path) -> bool {
+    let has_records = || PartitionFolder::read(dir).ok().flatten().is_none_or(|folder| folder.log_bytes() > 0);
+    matches!(read_topic_id(dir), Err(LogError::Damaged { .. })) && !has_records()
 }
 
 /// What a checkpoint says, or what is wrong with it.

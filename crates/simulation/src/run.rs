@@ -12,10 +12,14 @@ use millpond_metadata::Settings;
 use parking_lot::Mutex;
 
 use crate::checks::End;
+use crate::inspection;
 use crate::model::Model;
 use crate::mutation::{Mutation, Phase};
 use crate::node::{NOW_MS, Node, at_once, settings};
 use crate::world::{Shared, World};
+
+/// Things that happen between two looks at the files.
+const ACTIONS_AN_INSPECTION: usize = 100;
 
 /// Starts that a crash may interrupt, one after the other.
 const STARTS_MAX: usize = 8;
@@ -141,6 +145,7 @@ struct Simulation {
     settings: Settings,
     faults: Faults,
     node: Option<Node>,
+    has_lost_bytes: bool,
 }
 
 impl Simulation {
@@ -177,17 +182,21 @@ impl Simulation {
             settings,
             faults,
             node: None,
+            has_lost_bytes: false,
         }
     }
 
     fn run(mut self) -> Result<Summary, Box<Failure>> {
         self.watch();
         self.start(None);
-        for _ in 0..self.options.actions {
+        for number in 0..self.options.actions {
             if self.violation().is_some() {
                 break;
             }
             self.act();
+            if number % ACTIONS_AN_INSPECTION == 0 {
+                self.inspect("while it runs");
+            }
             if self.disk.is_off() {
                 self.restart();
             } else {
@@ -308,12 +317,33 @@ impl Simulation {
         };
         let end = if stopped.is_ok() && !off { End::Clean(crash) } else { End::Crash(crash) };
         self.end_node();
-        self.disk.restart(crash);
+        self.lose(crash);
+        if matches!(end, End::Clean(_)) {
+            self.inspect("after a clean stop");
+        }
         self.start(Some(end));
+    }
+
+    /// What the crash takes from the disk is gone.
+    fn lose(&mut self, crash: Crash) {
+        self.has_lost_bytes |= crash == Crash::PowerCut || self.disk.failed_syncs() > 0;
+        self.disk.restart(crash);
+    }
+
+    /// The files of a node that is sound look sound to its operator.
+    fn inspect(&self, when: &str) {
+        if self.disk.failed_syncs() > 0 {
+            // What was not synced then may be gone from the disk, and the log takes no more.
+            return;
+        }
+        if let Some(finding) = inspection::inspect(&self.disk, self.has_lost_bytes) {
+            self.shared.world.lock().violated(format!("{when} its files look damaged: {finding}"));
+        }
     }
 
     /// The disk is off: the process is gone, or the power is.
     fn restart(&mut self) {
+        let failed = self.disk.failed_syncs() > 0;
         self.end_node();
         let crash = {
             let mut world = self.shared.world.lock();
@@ -322,7 +352,10 @@ impl Simulation {
             world.summary.crashes += 1;
             crash
         };
-        self.disk.restart(crash);
+        self.lose(crash);
+        if crash == Crash::Kill && !failed {
+            self.inspect("after a kill");
+        }
         self.start(Some(End::Crash(crash)));
     }
 
@@ -366,7 +399,7 @@ impl Simulation {
                     world.event(format!("{crash:?} during the start"));
                     world.summary.crashes += 1;
                     drop(world);
-                    self.disk.restart(crash);
+                    self.lose(crash);
                     end = end.map(|end| match (end, crash) {
                         // A power cut takes what a kill before it had left.
                         (_, Crash::PowerCut) | (End::Crash(Crash::PowerCut), _) => End::Crash(Crash::PowerCut),
@@ -390,6 +423,7 @@ impl Simulation {
             world.send_again();
             drop(world);
             self.shared.check_offsets(&driver, true);
+            self.inspect("after a start");
         }
         self.disk.set_faults(self.faults);
     }

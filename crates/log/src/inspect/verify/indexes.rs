@@ -1,6 +1,8 @@
 //! Whether the entries of a segment's indexes lead to the batches that they speak of.
 //!
-//! Index files are made anew as a whole, so of each the first wrong entry is told, and the rest is not looked at.
+//! Index files are made anew as a whole, so of each the first wrong entry is told, and the rest is not looked at. Those of a
+//! segment that is written, or was not synced, are not looked at either: the node has its indexes in memory, and after a crash they
+//! are built anew.
 
 use std::path::{Path, PathBuf};
 
@@ -8,9 +10,9 @@ use millpond_records::BatchHeader;
 use millpond_types::{Offset, ProducerId, TimestampMs};
 
 use super::finding::{Finding, FindingKind, finding};
-use crate::LogError;
 use crate::inspect::entries::Entry;
-use crate::inspect::{Entries, IndexEntry, SegmentFiles, TimeIndexEntry, TransactionIndexEntry};
+use crate::inspect::{Entries, IndexEntry, ListedFile, SegmentFiles, TimeIndexEntry, TransactionIndexEntry};
+use crate::{LogError, names};
 
 const REMEDY: &str =
     "stop the node, delete this file and start it again: it is made anew from the .log file when it is needed";
@@ -26,10 +28,11 @@ struct Cursor<E> {
 
 impl<E: Entry> Cursor<E> {
     /// `None`: there is no such file.
-    fn open(kind: FindingKind, path: &Path) -> Result<Option<Cursor<E>>, LogError> {
+    fn open(kind: FindingKind, file: &Option<ListedFile>) -> Result<Option<Cursor<E>>, LogError> {
+        let Some(ListedFile { path, .. }) = file else { return Ok(None) };
         let Some(mut entries) = Entries::open(path)? else { return Ok(None) };
         let current = entries.next()?;
-        Ok(Some(Cursor { kind, path: path.to_owned(), entries: Some(entries), current }))
+        Ok(Some(Cursor { kind, path: path.clone(), entries: Some(entries), current }))
     }
 
     /// Looks at no more entries.
@@ -62,8 +65,6 @@ impl<E: Entry> Cursor<E> {
 /// The three indexes of one segment.
 pub(super) struct IndexChecks {
     base_offset: Offset,
-    /// Nobody writes to the files any more.
-    is_complete: bool,
     index: Option<Cursor<IndexEntry>>,
     time_index: Option<Cursor<TimeIndexEntry>>,
     transaction_index: Option<Cursor<TransactionIndexEntry>>,
@@ -73,14 +74,14 @@ pub(super) struct IndexChecks {
 }
 
 impl IndexChecks {
-    pub(super) fn open(segment: &SegmentFiles, is_complete: bool) -> Result<IndexChecks, LogError> {
-        let path = |kind: &str| segment.log.path.with_file_name(kind_of(segment, kind));
-        let index = Cursor::open(FindingKind::Index, &path(crate::names::INDEX))?;
-        let time_index = Cursor::open(FindingKind::TimeIndex, &path(crate::names::TIME_INDEX))?;
-        let transaction_index = Cursor::open(FindingKind::TransactionIndex, &path(crate::names::TXN_INDEX))?;
+    /// Of a segment whose files nobody writes to any more, and which were synced.
+    pub(super) fn open(segment: &SegmentFiles) -> Result<IndexChecks, LogError> {
+        let index = Cursor::open(FindingKind::Index, &segment.index)?;
+        let time_index = Cursor::open(FindingKind::TimeIndex, &segment.time_index)?;
+        let transaction_index = Cursor::open(FindingKind::TransactionIndex, &segment.transaction_index)?;
         let max = (-1, segment.base_offset);
         let base_offset = segment.base_offset;
-        Ok(IndexChecks { base_offset, is_complete, index, time_index, transaction_index, max, last_time_entry: None })
+        Ok(IndexChecks { base_offset, index, time_index, transaction_index, max, last_time_entry: None })
     }
 
     /// How many of the files are there.
@@ -91,14 +92,15 @@ impl IndexChecks {
     /// Of files that must be there and are not.
     pub(super) fn check_missing(&self, segment: &SegmentFiles) -> Option<Finding> {
         let missing = match (&self.index, &self.time_index) {
-            (None, _) => (FindingKind::Index, crate::names::INDEX),
-            (_, None) => (FindingKind::TimeIndex, crate::names::TIME_INDEX),
+            (None, _) => (FindingKind::Index, names::INDEX),
+            (_, None) => (FindingKind::TimeIndex, names::TIME_INDEX),
             _ => return None,
         };
-        if !self.is_complete || segment.log.len == 0 {
+        if segment.log.len == 0 {
             return None;
         }
-        let path = segment.log.path.with_file_name(kind_of(segment, missing.1));
+        let dir = segment.log.path.parent().unwrap_or(Path::new(""));
+        let path = names::path(dir, segment.base_offset, missing.1);
         let remedy = "nothing: it is made anew from the .log file when it is needed";
         Some(finding(missing.0, &path, "the file is missing".to_owned(), remedy))
     }
@@ -158,8 +160,7 @@ impl IndexChecks {
     }
 
     fn see_time_index(&mut self, header: &BatchHeader) -> Result<Option<Finding>, LogError> {
-        let before = self.max;
-        if header.max_timestamp > before.0 {
+        if header.max_timestamp > self.max.0 {
             self.max = (header.max_timestamp, header.last_offset());
         }
         let Some(cursor) = &mut self.time_index else { return Ok(None) };
@@ -168,14 +169,19 @@ impl IndexChecks {
         if offset > header.last_offset() {
             return Ok(None);
         }
-        let is_new = self.max != before;
-        if !is_new || (entry.timestamp, offset) != self.max {
+        // It may speak of a later batch than the first one that has the timestamp: lookups come to the same.
+        if offset != header.last_offset() || entry.timestamp != self.max.0 {
             let (largest, holder) = self.max;
             let what = format!(
-                "it says that {} is the largest timestamp up to offset {offset}, and first there; it is {largest}, and first \
-                 in the batch that ends with offset {holder}",
-                entry.timestamp
+                "it says that {} is the largest timestamp up to offset {offset}, where a batch ends; it is {largest} up to offset \
+                 {}, in the batch that ends with offset {holder}",
+                entry.timestamp,
+                header.last_offset()
             );
+            return Ok(Some(cursor.wrong(what, Some(offset))));
+        }
+        if self.last_time_entry.is_some_and(|last| last.timestamp >= entry.timestamp) {
+            let what = format!("it tells the timestamp {} of offset {offset} once more", entry.timestamp);
             return Ok(Some(cursor.wrong(what, Some(offset))));
         }
         self.last_time_entry = Some(entry);
@@ -212,10 +218,6 @@ impl IndexChecks {
 
     /// The segment ends at position `end`, before offset `next_offset`.
     pub(super) fn finish(&mut self, end: u64, next_offset: Offset) -> Option<Finding> {
-        if !self.is_complete {
-            // Behind what was looked at more may have been written.
-            return None;
-        }
         if let Some(cursor) = &mut self.index {
             if let Some((_, entry)) = cursor.current {
                 let offset = self.base_offset.saturating_add(i64::from(entry.relative_offset));
@@ -248,19 +250,9 @@ impl IndexChecks {
         let cursor = self.transaction_index.as_mut()?;
         if let Some((_, entry)) = cursor.current {
             let offset = entry.last_offset;
-            return Some(
-                cursor.wrong(
-                    format!("it speaks of offset {offset}; the segment ends before {next_offset}"),
-                    Some(offset),
-                ),
-            );
+            let what = format!("it speaks of offset {offset}; the segment ends before {next_offset}");
+            return Some(cursor.wrong(what, Some(offset)));
         }
         cursor.check_rest()
     }
-}
-
-/// The name of a file of this segment; of one that compaction has not put in its place, with what its own has behind it.
-fn kind_of(segment: &SegmentFiles, kind: &str) -> String {
-    let name = segment.log.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    name.replacen(".log", &format!(".{kind}"), 1)
 }

@@ -255,26 +255,20 @@ impl View {
         offset <= self.holes_below()
     }
 
-    /// The leader epoch of a batch by the folder's file; `None` if the file need not know. The inner error is the offset at which
-    /// the first epoch begins, after the batch.
-    fn epoch_of(&self, header: &BatchHeader) -> Option<Result<LeaderEpoch, Offset>> {
+    /// The leader epoch of a batch by the folder's file; `None` if the file need not know. Where the first epoch began does not
+    /// matter to anybody, and a new start of the log may stand there before it is in the node's checkpoint.
+    fn epoch_of(&self, header: &BatchHeader) -> Option<LeaderEpoch> {
         let epochs = self.epochs.as_ref().ok()?.entries();
         let (base, last) = (header.base_offset, header.last_offset());
         if !(self.claims.is_closed || self.is_durable(last)) {
             return None;
         }
         let of = |offset: Offset| epochs.iter().rev().find(|(_, start)| *start <= offset).map(|(epoch, _)| *epoch);
-        let (_, first) = epochs.first()?;
         match (of(base), of(last)) {
-            (Some(epoch), Some(until)) if epoch == until => Some(Ok(epoch)),
             // An epoch that begins within the batch: the batch is wrong, or the epoch.
-            (Some(epoch), Some(until)) => Some(Ok(if header.leader_epoch == epoch { until } else { epoch })),
-            // The log starts within the batch, or behind it.
-            (None, Some(epoch)) => Some(Ok(epoch)),
-            _ => {
-                let is_read = self.claims.is_closed && self.claims.log_start.is_some_and(|start| start <= last);
-                is_read.then_some(Err(*first))
-            }
+            (Some(epoch), Some(until)) if header.leader_epoch == epoch => Some(until),
+            (Some(epoch), _) => Some(epoch),
+            (None, until) => until,
         }
     }
 
@@ -287,8 +281,8 @@ impl View {
             2 + u64::from(self.compaction.as_ref().is_ok_and(|c| *c != CompactionCheckpoint::default()));
 
         match (&self.topic_id, self.claims.topic_id) {
-            // A folder that was being made; the next start makes it anew.
-            (Err(_), _) if self.folder.log_bytes() == 0 && !self.claims.is_closed => {}
+            // The folder was being made, and is made anew with the next start.
+            (Err(_), _) if self.folder.log_bytes() == 0 && self.claims.recovery_point.unwrap_or(0) == 0 => {}
             (Err(error), _) => {
                 let remedy = "stop the node and write the file anew: the lines `version: 0` and `topic_id: ` with the topic's id";
                 found(finding(FindingKind::Metadata, &file(names::PARTITION_METADATA), error.clone(), remedy));
@@ -313,6 +307,7 @@ impl View {
 
         if self.epochs.as_ref().is_ok_and(|epochs| epochs.entries().is_empty())
             && state.epoch >= 0
+            && state.floor > self.claims.log_start.unwrap_or(0)
             && (self.claims.is_closed || self.is_durable(state.floor - 1))
         {
             let what = format!("it is missing or empty, and the batches have leader epochs up to {}", state.epoch);
@@ -330,14 +325,6 @@ impl View {
             );
             let remedy = "restore the missing segments from a backup; the next start of the node goes on without them";
             found(finding(FindingKind::Offsets, dir, what, remedy).of(log_start));
-        }
-        if let (Ok(epochs), Some(log_start)) = (&self.epochs, self.claims.log_start)
-            && let Some((epoch, start)) = epochs.entries().first()
-            && let Some(base) = first.filter(|base| self.claims.is_closed && log_start.max(*base) < *start)
-        {
-            let base = log_start.max(base);
-            let what = format!("the first epoch, {epoch}, begins at offset {start}, and the log at {base}");
-            found(finding(FindingKind::LeaderEpochs, &file(names::LEADER_EPOCHS), what, WRITE_EPOCHS).of(base));
         }
         let Some(end) = state.next.or_else(|| first.is_none().then_some(0)) else { return };
         if let Some(point) = self.claims.recovery_point {

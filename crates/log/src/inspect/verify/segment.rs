@@ -49,7 +49,8 @@ pub(super) struct SegmentCheck<'a> {
     segment: &'a SegmentFiles,
     next_base: Option<Offset>,
     state: &'a mut LogState,
-    indexes: IndexChecks,
+    /// If nobody writes to them any more.
+    indexes: Option<IndexChecks>,
     /// Those that lie within the segment, or at its end.
     snapshots: VecDeque<(Offset, &'a ListedFile)>,
     /// Damage behind which no batch came yet, and the offset that was next before it.
@@ -73,8 +74,8 @@ pub(super) fn check(
         }
         opened => opened?,
     };
-    // What is below the recovery point was written and synced with all that belongs to it.
-    let is_complete = view.claims.is_closed || next_base.is_some_and(|next| view.is_durable(next - 1));
+    // Of what is rolled the first sync that comes after it writes the indexes. One that came before may have covered all of it.
+    let is_complete = view.claims.is_closed || next_base.is_some_and(|next| view.is_durable(next));
     // The one at its front was looked at with the segment before, if there is one.
     let from = if state.producers.is_fresh() { segment.base_offset } else { segment.base_offset.saturating_add(1) };
     let within = |offset: Offset| offset >= from && next_base.is_none_or(|next| offset <= next);
@@ -83,14 +84,15 @@ pub(super) fn check(
         view,
         segment,
         next_base,
-        indexes: IndexChecks::open(segment, is_complete)?,
+        indexes: is_complete.then(|| IndexChecks::open(segment)).transpose()?,
         snapshots: snapshots.map(|(offset, file)| (*offset, file)).collect(),
         state,
         damage: None,
         findings: Findings::default(),
     };
-    outcome.tallies.files += 1 + check.indexes.files() + check.snapshots.len() as u64;
-    if let Some(missing) = check.indexes.check_missing(segment) {
+    let index_files = check.indexes.as_ref().map_or(0, IndexChecks::files);
+    outcome.tallies.files += 1 + index_files + check.snapshots.len() as u64;
+    if let Some(missing) = check.indexes.as_ref().and_then(|indexes| indexes.check_missing(segment)) {
         check.findings.push(missing);
     }
     check.begin();
@@ -162,8 +164,9 @@ impl SegmentCheck<'_> {
         self.check_snapshots(header.base_offset)?;
         self.state.producers.note(&header);
         self.check_epoch(batch.position, &header);
+        let Some(indexes) = &mut self.indexes else { return Ok(()) };
         let findings = &mut self.findings;
-        self.indexes.see(batch.position, &header, aborted(batch), |found| findings.push(found))
+        indexes.see(batch.position, &header, aborted(batch), |found| findings.push(found))
     }
 
     /// Whether the batch's offsets go on where those before it ended.
@@ -193,12 +196,7 @@ impl SegmentCheck<'_> {
         let told = self.view.epoch_of(header);
         let what = match told {
             _ if epoch < before => format!("its leader epoch is {epoch}, after {before}"),
-            Some(Err(first)) => {
-                format!(
-                    "its leader epoch is {epoch}, and by leader-epoch-checkpoint the first epoch begins at offset {first}"
-                )
-            }
-            Some(Ok(told)) if told != epoch => {
+            Some(told) if told != epoch => {
                 format!("its leader epoch is {epoch}, and {told} by leader-epoch-checkpoint")
             }
             _ => {
@@ -206,7 +204,6 @@ impl SegmentCheck<'_> {
                 return;
             }
         };
-        let told = told.and_then(Result::ok);
         // Of many batches in a row with the same fault the first one is told.
         if self.state.told_epochs != Some((epoch, told)) {
             self.found(FindingKind::LeaderEpochs, what, EPOCHS, position, header.base_offset);
@@ -247,7 +244,7 @@ impl SegmentCheck<'_> {
         self.state.next = None;
         self.state.alternative = None;
         self.state.producers.has_gaps = true;
-        self.indexes.skip(to)
+        self.indexes.as_mut().map_or(Ok(()), |indexes| indexes.skip(to))
     }
 
     /// Tells of damage, now that it is known with which offset the log goes on behind it.
@@ -273,7 +270,7 @@ impl SegmentCheck<'_> {
         if let Some(next) = self.state.next {
             // Behind the last batch of a segment that is not the newest, others may have been compacted away.
             self.check_snapshots(self.next_base.unwrap_or(next))?;
-            if let Some(found) = self.indexes.finish(end, next) {
+            if let Some(found) = self.indexes.as_mut().and_then(|indexes| indexes.finish(end, next)) {
                 self.findings.push(found);
             }
         }

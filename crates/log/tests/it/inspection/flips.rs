@@ -1,18 +1,34 @@
 //! No bit of any file may change.
 
+use std::collections::HashSet;
+
 use super::*;
+
+/// Why a flipped bit of a file beside the batches need not be noticed.
+fn is_harmless(path: &Path, position: usize) -> Option<&'static str> {
+    let kind = path.extension().and_then(|kind| kind.to_str());
+    if kind == Some("timeindex") && position % 12 >= 8 {
+        return Some("up to another batch's end the largest timestamp is the same, and lookups come to the same");
+    }
+    // Behind `0\n2\n0 `.
+    let is_first_start = path.ends_with("leader-epoch-checkpoint") && position == 6;
+    is_first_start.then_some("where the first leader epoch began nobody asks")
+}
 
 #[test]
 fn every_flipped_bit_of_a_closed_log_is_found() {
     let (scratch, end) = written_and_closed(16);
-    let mut kinds = std::collections::HashSet::new();
+    let (mut kinds, mut reasons) = (HashSet::new(), HashSet::new());
     for name in scratch.names() {
         let path = scratch.dir().join(&name);
         let len = std::fs::read(&path).unwrap().len();
         for bit in 0..8 * len {
             flip_bit(&path, bit / 8, bit % 8);
             let found = findings(&scratch.dir(), &closed(end));
-            assert!(!found.is_empty(), "{name}: bit {bit} is not noticed");
+            if found.is_empty() {
+                let reason = is_harmless(&path, bit / 8);
+                reasons.insert(reason.unwrap_or_else(|| panic!("{name}: bit {bit} is not noticed")));
+            }
             kinds.extend(found.iter().map(|finding| finding.kind));
             flip_bit(&path, bit / 8, bit % 8);
         }
@@ -29,20 +45,18 @@ fn every_flipped_bit_of_a_closed_log_is_found() {
     ] {
         assert!(kinds.contains(&kind), "{kind}: {kinds:?}");
     }
+    assert_eq!(reasons.len(), 2, "{reasons:?}");
     check_sound(&scratch.dir(), &closed(end), "after the damage");
 }
 
 /// Why a flipped bit of a log that nobody has closed need not be noticed.
-fn is_harmless(path: &Path, position: usize, sound: &[u8], last: &Path) -> Option<&'static str> {
+fn is_harmless_while_open(path: &Path, position: usize, sound: &[u8], last: &Path) -> Option<&'static str> {
     let kind = path.extension().and_then(|kind| kind.to_str()).unwrap_or_default();
     if path.file_stem() == last.file_stem() && (kind == "index" || kind == "timeindex") {
         return Some("the newest segment's indexes are in the node's memory, and built anew at a start");
     }
-    if kind.is_empty() && (4..7).contains(&position) {
-        return Some("a log's new start may be noted here before it is in the node's checkpoint");
-    }
     if path != last {
-        return None;
+        return is_harmless(path, position);
     }
     let starts: Vec<usize> = millpond_records::batches(sound)
         .scan(0, |at, batch| Some(std::mem::replace(at, *at + batch.unwrap().bytes.len())))
@@ -60,23 +74,23 @@ fn is_harmless(path: &Path, position: usize, sound: &[u8], last: &Path) -> Optio
 fn every_flipped_bit_of_an_open_log_is_found_or_harmless_for_a_reason() {
     let scratch = Scratch::with(small_segments());
     let log = written(&scratch, 20);
-    // What is rolled is synced; of the newest segment nothing is known.
+    // What is rolled is synced, and of the newest segment the front.
     log.checkpoint().unwrap();
     let last = scratch.logs().pop().unwrap();
-    let claims = open(base_of(&last));
+    let claims = open(base_of(&last) + 1);
     check_sound(&scratch.dir(), &claims, "before the damage");
-    let mut reasons = std::collections::HashSet::new();
+    let mut reasons = HashSet::new();
     for name in scratch.names() {
         let path = scratch.dir().join(&name);
         let sound = std::fs::read(&path).unwrap();
         for bit in 0..8 * sound.len() {
             flip_bit(&path, bit / 8, bit % 8);
             if findings(&scratch.dir(), &claims).is_empty() {
-                let reason = is_harmless(&path, bit / 8, &sound, &last);
+                let reason = is_harmless_while_open(&path, bit / 8, &sound, &last);
                 reasons.insert(reason.unwrap_or_else(|| panic!("{name}: bit {bit} is not noticed")));
             }
             flip_bit(&path, bit / 8, bit % 8);
         }
     }
-    assert_eq!(reasons.len(), 4, "{reasons:?}");
+    assert_eq!(reasons.len(), 5, "{reasons:?}");
 }
