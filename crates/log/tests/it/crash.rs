@@ -200,7 +200,10 @@ fn damaged_indexes_never_lead_astray() {
 #[test]
 fn a_time_index_that_begins_with_zeros_is_not_believed() {
     let scratch = Scratch::with(LogOptions { segment_bytes: 1 << 20, ..small_segments() });
-    let (log, expected) = written(&scratch, 20);
+    let log = scratch.create();
+    for n in 0..20 {
+        append(&log, batch_at(NOW + n, 1, &[0; 50]));
+    }
     let end = log.checkpoint().unwrap();
     // What a power cut leaves of a file that had grown and was not synced.
     let path = scratch.logs()[0].with_extension("timeindex");
@@ -208,7 +211,6 @@ fn a_time_index_that_begins_with_zeros_is_not_believed() {
     bytes[..12].fill(0);
     std::fs::write(&path, bytes).unwrap();
     let (log, _) = scratch.open_crashed(end);
-    assert_eq!(expected[0].0, 0);
     assert_eq!(log.offset_for_timestamp(1, Offset::MAX).unwrap(), Some((0, NOW)), "the first record is later than 1");
 }
 
