@@ -41,6 +41,7 @@ test: ## Run every test, those with the real clients too
 	protocol-tests/run
 	protocol-tests/flights/run
 	protocol-tests/crash/run --kills 5
+	protocol-tests/compaction/run
 	protocol-tests/fuzz/run
 	docker/check $(binary)
 	$(demo) demo $(binary)

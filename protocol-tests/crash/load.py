@@ -74,6 +74,24 @@ class IdempotentProducer:
         return self.client.flush(1 if self.failures else 120)
 
 
+class KeyedProducer(IdempotentProducer):
+    """Sends records with few keys to `latest` (compacted) and `aged` (of which retention leaves the newest)."""
+
+    KEYS = 50
+
+    def _delivered(self, error, message):
+        if error is not None:
+            self.failures.append(str(error))
+            return
+        sequence = int(message.value().split(b"-", 1)[0]) if message.value() is not None else None
+        self.acknowledged.append((message.topic(), message.partition(), message.offset(), (message.key(), sequence)))
+
+    def _send(self, sequence):
+        key = f"key-{self.random.randrange(self.KEYS)}" if self.random.random() < 0.98 else f"once-{sequence}"
+        value = f"{sequence}-" + "v" * self.random.randrange(200, 1200)
+        self.client.produce("latest" if sequence % 2 else "aged", value, key, partition=0, on_delivery=self._delivered)
+
+
 class Watcher:
     """Reads topics from their beginning all through the storm and notes what it was shown at which offset."""
 

@@ -36,6 +36,12 @@ QUERIES = {
     "spread": "SELECT producer, seq, v FROM storm_events WHERE v % 3 = 0",
 }
 IN_ANY_ORDER = {"spread"}
+# Compaction and retention are at work all the time.
+SETTINGS = {"log.cleaner.backoff.ms": "200", "log.retention.check.interval.ms": "1000"}
+KEPT = {
+    "latest": {"cleanup.policy": "compact", "segment.bytes": "1048576", "min.cleanable.dirty.ratio": "0.1"},
+    "aged": {"retention.bytes": "2097152", "segment.bytes": "1048576", "file.delete.delay.ms": "1000"},
+}
 
 
 def main() -> int:
@@ -49,7 +55,7 @@ def main() -> int:
     arguments.add_argument("--keep", action="store_true")
     options = arguments.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="millpond-storm-"))
-    broker = brokers.Kafka(folder) if options.kafka else brokers.Millpond(folder)
+    broker = brokers.Kafka(folder, settings=SETTINGS) if options.kafka else brokers.Millpond(folder, settings=[f"{name}={value}" for name, value in SETTINGS.items()])
     problems = []
     try:
         storm(broker, options, problems)
@@ -80,7 +86,9 @@ def storm(broker, options, problems):
     print(f"seed {options.seed}, {options.kills} kills", flush=True)
     broker.start()
     admin = AdminClient({"bootstrap.servers": broker.bootstrap, "log_level": 0})
-    for made in admin.create_topics([NewTopic("lines", 1, 1), NewTopic("events", EVENT_PARTITIONS, 1)]).values():
+    topics = [NewTopic("lines", 1, 1), NewTopic("events", EVENT_PARTITIONS, 1)]
+    topics += [NewTopic(name, 1, 1, config=config) for name, config in KEPT.items()]
+    for made in admin.create_topics(topics).values():
         made.result(30)
     if with_streams:
         for statement in DECLARATIONS:
@@ -90,6 +98,7 @@ def storm(broker, options, problems):
 
     producers = [load.IdempotentProducer(number, broker.bootstrap, EVENT_PARTITIONS, options.rate, random.Random(chance.random()))
                  for number in range(PRODUCERS)]
+    keyed = load.KeyedProducer(PRODUCERS, broker.bootstrap, 1, options.rate, random.Random(chance.random()))
     member = load.Watcher("member", broker.bootstrap, "storm-members")
     member.subscribe(["lines", "events"])
     watchers = [member]
@@ -117,7 +126,7 @@ def storm(broker, options, problems):
         if kill % 10 == 9:
             print(f"{kill + 1} kills, {sum(len(each.acknowledged) for each in producers)} acknowledged", flush=True)
     time.sleep(1)
-    for producer in producers:
+    for producer in [*producers, keyed]:
         left = producer.end()
         if left or producer.failures:
             problems.append(f"producer {producer.number}: {left} records without an answer, failures: {producer.failures[:3]}")
@@ -125,6 +134,7 @@ def storm(broker, options, problems):
 
     logs = {topic: load.read_all(broker.bootstrap, topic) for topic in ("lines", "events")}
     check_log(producers, logs, problems)
+    check_kept(broker, keyed, problems)
     if with_streams:
         check_streams(broker, producers, problems)
     time.sleep(1)
@@ -175,6 +185,33 @@ def check_log(producers, logs, problems):
             found = at.get((topic, partition, offset)) if offset >= 0 else (producer.number, sequence) if (producer.number, sequence) in places else None
             if found != (producer.number, sequence):
                 problems.append(f"record {sequence} of producer {producer.number} was acknowledged at {topic}-{partition} offset {offset}, where the log has {found}")
+
+
+def check_kept(broker, keyed, problems):
+    """Of each key the newest acknowledged record is there, or a newer one; of what retention has left, everything."""
+    sent = {"latest": {}, "aged": {}}
+    for topic, _, offset, record in keyed.acknowledged:
+        if offset >= 0:
+            sent[topic][offset] = record
+    for topic, acknowledged in sent.items():
+        log = {offset: (key, int(value.split(b"-", 1)[0])) for offset, (key, value, _) in load.read_all(broker.bootstrap, topic)[0]}
+        problems += [f"{topic} offset {offset} is {log[offset]}, and {record} was acknowledged there"
+                     for offset, record in acknowledged.items() if log.get(offset, record) != record][:5]
+        start = min(log, default=0)
+        if topic == "aged":
+            missing = [offset for offset in acknowledged if offset >= start and offset not in log]
+        else:
+            newest, there = {}, {}
+            for offset in sorted(acknowledged):
+                newest[acknowledged[offset][0]] = offset
+            for offset in sorted(log):
+                there[log[offset][0]] = offset
+            missing = [offset for key, offset in newest.items() if there.get(key, -1) < offset]
+        if missing:
+            problems.append(f"{topic} lacks {len(missing)} acknowledged records, the first at offset {min(missing)}; it starts at {start}")
+        print(f"{topic}: {len(acknowledged)} acknowledged, {len(log)} there, from offset {start}", flush=True)
+        if len(acknowledged) > 20_000 and len(log) > len(acknowledged) * 0.9:
+            problems.append(f"{topic} was neither compacted nor trimmed: {len(log)} of {len(acknowledged)} records are there")
 
 
 def check_shown(watcher, broker, problems):

@@ -7,6 +7,8 @@ use millpond_metadata::MetadataError;
 use millpond_records::ProducedError;
 use millpond_types::{Offset, PartitionIndex, TimestampMs, TopicName};
 
+use crate::space::DiskFull;
+
 /// Why the node does not start on a data folder.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -105,6 +107,9 @@ pub enum ProduceError {
         /// What failed.
         reason: String,
     },
+    /// The disk is full.
+    #[error(transparent)]
+    DiskFull(DiskFull),
     /// The records were appended, but were not durable in time.
     #[error("the records were appended, but not synced to the disk within {timeout_ms} ms")]
     TimedOut {
@@ -119,17 +124,17 @@ pub enum ProduceError {
         /// The topic's limit.
         bytes_max: usize,
     },
-    /// A record is too far in the future.
-    #[error(
-        "the timestamp {timestamp_ms} is more than {ahead_ms_max} ms ahead of the node's clock, which shows {now_ms}"
-    )]
+    /// Records are too old, or too far in the future.
+    #[error("{}", wrong_timestamps(records, *now_ms, *before_ms_max, *after_ms_max))]
     InvalidTimestamp {
-        /// The batch's highest.
-        timestamp_ms: TimestampMs,
+        /// Which records, by their place in the batch, and their timestamps.
+        records: Vec<(usize, TimestampMs)>,
         /// The node's time.
         now_ms: TimestampMs,
-        /// How far ahead it may be.
-        ahead_ms_max: i64,
+        /// How old they may be (`message.timestamp.before.max.ms`).
+        before_ms_max: i64,
+        /// How far ahead they may be (`message.timestamp.after.max.ms`).
+        after_ms_max: i64,
     },
     /// The topic does not exist (any more), or has no such partition.
     #[error("there is no partition {partition} of a topic '{topic}'")]
@@ -142,6 +147,24 @@ pub enum ProduceError {
     /// The node stops.
     #[error("the node is stopping")]
     Stopping,
+}
+
+fn wrong_timestamps(
+    records: &[(usize, TimestampMs)],
+    now_ms: TimestampMs,
+    before_ms_max: i64,
+    after_ms_max: i64,
+) -> String {
+    let timestamp_ms = records.first().map_or(-1, |(_, timestamp_ms)| *timestamp_ms);
+    let limit = match timestamp_ms > now_ms {
+        true => format!("more than {after_ms_max} ms ahead of (message.timestamp.after.max.ms)"),
+        false => format!("more than {before_ms_max} ms behind (message.timestamp.before.max.ms)"),
+    };
+    let others = match records.len() {
+        0 | 1 => String::new(),
+        count => format!("; so are {} other records of the batch", count - 1),
+    };
+    format!("the timestamp {timestamp_ms} is {limit} the node's clock, which shows {now_ms}{others}")
 }
 
 /// Why records cannot be read.

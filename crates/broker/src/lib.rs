@@ -31,6 +31,7 @@
 //! while another is taken. Waiters are woken after all of them are given back.
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
+mod batch_rules;
 mod blocking;
 mod broker;
 mod checkpoints;
@@ -58,6 +59,7 @@ mod pins;
 mod priority;
 mod produce;
 mod producer_ids;
+mod space;
 mod start;
 mod stop;
 mod sync;
@@ -82,6 +84,7 @@ pub use millpond_log::{Appended, BatchPiece, FetchedBytes, FilePiece, FoundBatch
 pub use partition::Partition;
 pub use priority::lower_thread_priority;
 pub use produce::{Acks, Begun, Gated, ProducePartition};
+pub use space::DiskFull;
 pub use start::BrokerOptions;
 pub use topics::NewTopicRequest;
 pub use waiter::Waiter;

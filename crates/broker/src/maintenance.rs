@@ -11,6 +11,9 @@ use crate::checkpoints::Checkpoints;
 use crate::stop::{Stop, StoppableThread};
 use crate::topics::Topics;
 
+/// How often logs that `flush.ms` is about are looked at.
+const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
+
 /// Starts the thread.
 pub(crate) fn start(topics: Arc<Topics>, checkpoints: Arc<Checkpoints>) -> std::io::Result<StoppableThread> {
     StoppableThread::start("maintenance", move |stop| work(&topics, &checkpoints, stop))
@@ -25,8 +28,15 @@ fn work(topics: &Topics, checkpoints: &Checkpoints, stop: &Stop) {
     let checkpoint_interval = interval(topics.settings.checkpoint_interval_ms);
     let mut retention = Instant::now() + retention_interval;
     let mut checkpoint = Instant::now() + checkpoint_interval;
-    while stop.sleep(retention.min(checkpoint)) {
+    // Where every acknowledgement waits for the disk, there is nothing to flush.
+    let flush_interval = (!topics.settings.sync_before_ack).then_some(FLUSH_INTERVAL);
+    let mut flush = flush_interval.map(|interval| Instant::now() + interval);
+    while stop.sleep(flush.into_iter().chain([retention, checkpoint]).min().unwrap_or(checkpoint)) {
         let now = Instant::now();
+        if flush.is_some_and(|flush| now >= flush) {
+            topics.directory().partitions().iter().for_each(|partition| partition.flush_if_due(0));
+            flush = flush_interval.map(|interval| now + interval);
+        }
         if now >= retention {
             enforce_retention(topics, checkpoints);
             retention = now + retention_interval;

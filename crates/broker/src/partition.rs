@@ -17,6 +17,7 @@ use crate::errors::{FetchError, ProduceError, TrimError};
 use crate::keys::check_keys;
 use crate::metrics::BrokerMetrics;
 use crate::pins::Pins;
+use crate::space::DiskRoom;
 use crate::sync::{DirtyMark, SharedJournal, SyncQueue};
 use crate::topic::Topic;
 use crate::visibility::Visibility;
@@ -24,6 +25,7 @@ use crate::waiter::Waiter;
 
 mod compaction;
 mod durable;
+mod flush;
 mod upkeep;
 
 /// Whether a partition may be used. Whoever changes it waits for the append that runs.
@@ -43,6 +45,7 @@ pub(crate) struct Surroundings {
     pub(crate) queue: Arc<SyncQueue>,
     pub(crate) journal: Option<Arc<SharedJournal>>,
     pub(crate) checkpoints: Arc<Checkpoints>,
+    pub(crate) room: Arc<DiskRoom>,
     pub(crate) metrics: Arc<BrokerMetrics>,
     pub(crate) leader_epoch: LeaderEpoch,
     /// Whether `acks=all` and what is shown wait for the sync (`millpond.sync.before.ack`).
@@ -75,6 +78,7 @@ pub struct Partition {
     journaled_lap: AtomicU64,
     /// Bytes that went to the journal since the log was last synced behind it.
     behind_bytes: AtomicUsize,
+    unflushed: flush::Unflushed,
     around: Surroundings,
 }
 
@@ -96,6 +100,7 @@ impl Partition {
             uncut: RwLock::new(()),
             journaled_lap: AtomicU64::new(0),
             behind_bytes: AtomicUsize::new(0),
+            unflushed: flush::Unflushed::default(),
             log,
             around,
         }
@@ -139,6 +144,11 @@ impl Partition {
     /// The offset after the last record that is shown: high watermark and last stable offset in one.
     pub fn visible_end(&self) -> Offset {
         self.visibility.end().max(self.log_start())
+    }
+
+    /// Everything below it is in the log's own files, and durable.
+    pub fn recovery_point(&self) -> Offset {
+        self.log.recovery_point()
     }
 
     /// What the partition takes on the disk, in bytes.
@@ -283,7 +293,9 @@ impl Partition {
                 match error {
                     AppendError::Poisoned { reason } => ProduceError::Poisoned { reason },
                     AppendError::Disk(error) => {
-                        self.poison(error.to_string());
+                        if let Some(reason) = self.log.poisoned() {
+                            self.poison(reason.to_owned());
+                        }
                         ProduceError::Log(AppendError::Disk(error))
                     }
                     other => ProduceError::Log(other),
@@ -300,6 +312,9 @@ impl Partition {
             self.request_sync();
         } else {
             self.safe_up_to(appended.last_offset + 1);
+            if !appended.duplicate {
+                self.flush_if_due((appended.last_offset - appended.base_offset + 1).unsigned_abs());
+            }
         }
         Ok(appended)
     }

@@ -14,10 +14,6 @@ use crate::gate::{ClientContext, GatedBatch, Gateway};
 use crate::keys::check_keys;
 use crate::partition::Partition;
 
-/// By how many milliseconds a record may be ahead of the node's clock: Kafka's default of
-/// `message.timestamp.after.max.ms`, which cannot be changed yet.
-const TIMESTAMP_AHEAD_MS_MAX: i64 = 3_600_000;
-
 /// When a batch is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acks {
@@ -59,6 +55,8 @@ pub struct Gated {
     partition: Arc<Partition>,
     header: BatchHeader,
     batch: BytesMut,
+    /// The broker's time, where that counts; -1 otherwise.
+    append_time_ms: TimestampMs,
 }
 
 impl std::fmt::Debug for Gated {
@@ -92,28 +90,39 @@ impl Broker {
             ProducedError::TooLarge { len, bytes_max } => ProduceError::TooLarge { bytes: len, bytes_max },
             other => ProduceError::Records(other),
         })?;
-        self.check_timestamp(&header)?;
         if let Some(stream) = topic.owner() {
             return Err(ProduceError::OwnedByStream { topic: topic.name().clone(), stream: stream.to_string() });
         }
         if topic.is_compacted() {
             check_keys(topic.name(), &batch)?;
         }
+        let (batch, append_time_ms) = topic.rules().apply(&header, batch, self.now_ms())?;
+        if batch.len() > topic.batch_bytes_max() {
+            return Err(ProduceError::TooLarge { bytes: batch.len(), bytes_max: topic.batch_bytes_max() });
+        }
         match self.gates.find(topic.name()) {
-            Some(gateway) => Ok(Begun::Gated(Gated { gateway, partition: partition.clone(), header, batch })),
+            Some(gateway) => {
+                Ok(Begun::Gated(Gated { gateway, partition: partition.clone(), header, batch, append_time_ms }))
+            }
             None if topic.is_internal() => Err(ProduceError::InternalTopic { topic: topic.name().clone() }),
-            None => partition.append(batch).map(Begun::Appended),
+            None => {
+                self.take_room(batch.len())?;
+                let appended = partition.append(batch)?;
+                Ok(Begun::Appended(stamped(appended, append_time_ms)))
+            }
         }
     }
 
-    fn check_timestamp(&self, header: &BatchHeader) -> Result<(), ProduceError> {
-        let now_ms: TimestampMs = self.now_ms();
-        if header.max_timestamp.saturating_sub(now_ms) > TIMESTAMP_AHEAD_MS_MAX {
-            let timestamp_ms = header.max_timestamp;
-            return Err(ProduceError::InvalidTimestamp { timestamp_ms, now_ms, ahead_ms_max: TIMESTAMP_AHEAD_MS_MAX });
-        }
-        Ok(())
+    /// Takes room on the disk for records that are about to be written.
+    pub fn take_room(&self, bytes: usize) -> Result<(), ProduceError> {
+        self.topics.around.room.take(bytes, self.now_ms()).map_err(ProduceError::DiskFull)
     }
+}
+
+fn stamped(appended: Appended, append_time_ms: TimestampMs) -> Appended {
+    // When a batch came that was there already is not known any more.
+    let log_append_time_ms = if appended.duplicate { -1 } else { append_time_ms };
+    Appended { log_append_time_ms, ..appended }
 }
 
 async fn durable_in_time(partition: &Partition, appended: Appended, timeout: Duration) -> Result<(), ProduceError> {
@@ -130,7 +139,7 @@ fn timeout_of(timeout_ms: i64) -> Duration {
 impl Gated {
     /// Lets the gate decide, appends the batch, and with [`Acks::All`] waits until it is durable.
     pub async fn pass(self, acks: Acks, client: ClientContext, timeout_ms: i64) -> Result<Appended, ProduceError> {
-        let Gated { gateway, partition, header, batch } = self;
+        let Gated { gateway, partition, header, batch, append_time_ms } = self;
         let timeout = timeout_of(timeout_ms);
         // Fair: batches go through in the order they came.
         let turn = gateway.turn.clone().lock_owned().await;
@@ -151,7 +160,10 @@ impl Gated {
         let effect = tokio::spawn(async move {
             let _turn = turn;
             let appended = match partition.append(BytesMut::from(records)) {
-                Ok(appended) => partition.durable(appended.last_offset + 1).await.map(|()| appended),
+                Ok(appended) => {
+                    let durable = partition.durable(appended.last_offset + 1).await;
+                    durable.map(|()| stamped(appended, append_time_ms))
+                }
                 Err(error) => Err(error),
             };
             let outcome = match &appended {

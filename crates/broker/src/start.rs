@@ -29,6 +29,7 @@ use crate::metadata_log::{MetadataLog, ReplayError};
 use crate::metrics::BrokerMetrics;
 use crate::parallel;
 use crate::partition::{Partition, Surroundings};
+use crate::space::DiskRoom;
 use crate::sync::Syncer;
 use crate::topic::Topic;
 use crate::topics::Topics;
@@ -139,6 +140,7 @@ pub(crate) fn start(options: BrokerOptions, workers: Workers) -> Result<Started,
         queue: syncer.queue().clone(),
         journal: syncer.journal().cloned(),
         checkpoints: opening.checkpoints.clone(),
+        room: Arc::new(DiskRoom::new(opening.data_dir.clone(), opening.settings.disk_reserve_bytes)),
         metrics,
         leader_epoch: properties.leader_epoch,
         sync_before_ack: opening.settings.sync_before_ack,

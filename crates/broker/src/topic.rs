@@ -1,12 +1,14 @@
 //! What a topic's partitions need to know of their topic, kept where they reach it without a look-up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 
 use millpond_metadata::TopicImage;
 use millpond_metadata::config::TopicConfig;
 use millpond_types::{TopicId, TopicName};
 use parking_lot::RwLock;
+
+use crate::batch_rules::BatchRules;
 
 /// The largest batch that the node writes to its own topics, in bytes: a group's state with all its members'
 /// metadata and assignments is one record, and must not be refused for what the clients' limit is.
@@ -21,6 +23,9 @@ pub(crate) struct Topic {
     /// Follows the topic's configuration.
     batch_bytes_max: AtomicUsize,
     is_compacted: AtomicBool,
+    rules: RwLock<BatchRules>,
+    flush_messages: AtomicI64,
+    flush_ms: AtomicI64,
     /// The stream that alone writes here.
     owner: RwLock<Option<Arc<str>>>,
 }
@@ -34,6 +39,9 @@ impl Topic {
             internal: image.internal,
             batch_bytes_max: AtomicUsize::new(0),
             is_compacted: AtomicBool::new(false),
+            rules: RwLock::new(BatchRules::of(config)),
+            flush_messages: AtomicI64::new(i64::MAX),
+            flush_ms: AtomicI64::new(i64::MAX),
             owner: RwLock::new(image.owner.as_deref().map(Arc::from)),
         };
         topic.follow(config);
@@ -72,11 +80,24 @@ impl Topic {
         self.is_compacted.load(Ordering::Relaxed)
     }
 
+    /// After how many records, and how many milliseconds, the log is synced at the latest.
+    pub(crate) fn flush(&self) -> (i64, i64) {
+        (self.flush_messages.load(Ordering::Relaxed), self.flush_ms.load(Ordering::Relaxed))
+    }
+
+    /// What becomes of batches that clients send.
+    pub(crate) fn rules(&self) -> BatchRules {
+        *self.rules.read()
+    }
+
     /// Takes note of the configurations as they are now.
     pub(crate) fn follow(&self, config: &TopicConfig) {
         let bytes = config.max_message_bytes;
         let bytes = if self.internal { bytes.max(INTERNAL_BATCH_BYTES_MAX) } else { bytes };
         self.batch_bytes_max.store(bytes, Ordering::Relaxed);
         self.is_compacted.store(config.cleanup_policy.compact, Ordering::Relaxed);
+        *self.rules.write() = BatchRules::of(config);
+        self.flush_messages.store(config.flush_messages, Ordering::Relaxed);
+        self.flush_ms.store(config.flush_ms, Ordering::Relaxed);
     }
 }

@@ -22,6 +22,13 @@ impl DiskError {
         self.source.kind() == io::ErrorKind::NotFound
     }
 
+    /// Whether there was no room (or no quota) for what was to be written. Nothing of the kind can be said of a sync: after
+    /// one that failed nobody knows what is on the disk.
+    pub fn is_full(&self) -> bool {
+        let no_room = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded].contains(&self.source.kind());
+        no_room && !self.operation.starts_with("sync")
+    }
+
     pub(crate) fn new(operation: &'static str, path: &Path, source: impl Into<io::Error>) -> DiskError {
         DiskError { operation, path: path.to_owned(), source: source.into() }
     }

@@ -143,9 +143,25 @@ pub fn modified_ms(path: &Path) -> Result<i64, DiskError> {
     Ok(attributes.modified_ms)
 }
 
+/// How large a file system is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// Bytes that are free for us.
+    pub free_bytes: u64,
+    /// Bytes of all of it.
+    pub total_bytes: u64,
+}
+
+/// How large the file system is that holds `path`, and how much of it is free.
+pub fn space(path: &Path) -> Result<Space, DiskError> {
+    let (free_bytes, total_bytes) =
+        system::space(path).map_err(|e| DiskError::new("read the free space of", path, e))?;
+    Ok(Space { free_bytes, total_bytes })
+}
+
 /// Bytes that are free for us on the file system that holds `path`.
 pub fn free_bytes(path: &Path) -> Result<u64, DiskError> {
-    system::free_bytes(path).map_err(|e| DiskError::new("read the free space of", path, e))
+    space(path).map(|space| space.free_bytes)
 }
 
 /// The folder that holds `path`; a bare name lies in the current one.

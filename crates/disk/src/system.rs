@@ -260,12 +260,14 @@ pub(crate) fn sync_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-pub(crate) fn free_bytes(path: &Path) -> io::Result<u64> {
+/// The bytes that are free, and all there are.
+pub(crate) fn space(path: &Path) -> io::Result<(u64, u64)> {
     match simulated::disk_of(path) {
-        Some(disk) => disk.free_bytes(),
+        Some(disk) => disk.space(),
         None => {
             let status = rustix::fs::statvfs(path)?;
-            Ok(status.f_bavail.saturating_mul(status.f_frsize))
+            let bytes = |blocks: u64| blocks.saturating_mul(status.f_frsize);
+            Ok((bytes(status.f_bavail), bytes(status.f_blocks)))
         }
     }
 }

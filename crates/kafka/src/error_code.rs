@@ -123,7 +123,7 @@ impl From<&ProduceError> for ErrorCode {
             ProduceError::Refused { .. } => ErrorCode::InvalidRecord,
             // Kafka's own code for a client that writes to an internal topic.
             ProduceError::InternalTopic { .. } => ErrorCode::InvalidTopic,
-            ProduceError::Poisoned { .. } => ErrorCode::KafkaStorage,
+            ProduceError::Poisoned { .. } | ProduceError::DiskFull(_) => ErrorCode::KafkaStorage,
             ProduceError::TimedOut { .. } => ErrorCode::RequestTimedOut,
             ProduceError::TooLarge { .. } => ErrorCode::MessageTooLarge,
             ProduceError::InvalidTimestamp { .. } => ErrorCode::InvalidTimestamp,

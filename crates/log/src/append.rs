@@ -12,7 +12,7 @@ use millpond_types::{LeaderEpoch, Offset, TimestampMs};
 use crate::log::{SegmentStart, Writer};
 use crate::producers::Verdict;
 use crate::segment::Segment;
-use crate::{AppendError, LogError, LogOptions, PartitionLog, snapshot};
+use crate::{AppendError, LogError, LogOptions, PartitionLog, names, snapshot};
 
 /// Rolled segments that wait for a sync, at most; with one more the append itself syncs the oldest.
 pub const UNSYNCED_SEGMENTS_MAX: usize = 4;
@@ -37,6 +37,8 @@ pub struct Appended {
 pub(crate) struct Unsynced {
     pub(crate) segment: Arc<Segment>,
     pub(crate) file: Arc<File>,
+    /// Room was reserved for it, perhaps more than it took.
+    pub(crate) is_preallocated: bool,
     /// The producers' snapshot at the next segment's base offset.
     pub(crate) snapshot: (Offset, Vec<u8>),
 }
@@ -45,7 +47,8 @@ impl PartitionLog {
     /// Appends one batch that `validate_produced` has passed (or that the broker built): stamps base offset and leader
     /// epoch in place, writes it with one call, and shows it to readers. It is durable after the next [`PartitionLog::sync`].
     ///
-    /// A failed write poisons the log, and nothing of the batch is visible.
+    /// Of a batch whose write failed nothing is visible. The failure poisons the log, unless the disk is full: then another try may
+    /// do better.
     pub fn append(
         &self,
         batch: BytesMut,
@@ -104,7 +107,15 @@ impl PartitionLog {
             })?;
         }
         let position = writer.position;
-        self.or_poison(writer.file.write_all_at(batch, position))?;
+        if let Err(error) = writer.file.write_all_at(batch, position) {
+            // Of a full disk the part that fitted is given back, and nothing has happened.
+            if !error.is_full() || writer.file.set_len(position).is_err() {
+                self.poison(error.to_string());
+            }
+            // A clean start believes the length.
+            writer.length_dirty = true;
+            return Err(error.into());
+        }
 
         // From here on nothing fails.
         let latest_epoch = self.epochs.read().latest();
@@ -199,18 +210,27 @@ impl PartitionLog {
     /// the next sync, outside the append lock.
     pub(crate) fn roll(&self, writer: &mut Writer, options: &LogOptions) -> Result<(), LogError> {
         if writer.unsynced.len() >= UNSYNCED_SEGMENTS_MAX {
-            let oldest = writer.unsynced.remove(0);
-            self.or_poison(oldest.finish(&self.dir))?;
+            if let Some(oldest) = writer.unsynced.first() {
+                self.or_poison_unless_full(oldest.finish(&self.dir))?;
+            }
+            writer.unsynced.remove(0);
         }
         let base_offset = writer.next_offset;
-        let (segment, file) = self.or_poison(Segment::create(&self.dir, base_offset, options.index_interval_bytes))?;
-        if options.preallocate {
-            self.or_poison(file.preallocate(options.segment_bytes))?;
+        let created = Segment::create(&self.dir, base_offset, options.index_interval_bytes);
+        let (segment, file) = self.or_poison_unless_full(created)?;
+        if options.preallocate
+            && let Err(error) = file.preallocate(options.segment_bytes)
+        {
+            if !error.is_full() || millpond_disk::remove_file(&segment.path(names::LOG)).is_err() {
+                self.poison(error.to_string());
+            }
+            return Err(error.into());
         }
         let segment = Arc::new(segment);
         writer.unsynced.push(Unsynced {
             segment: std::mem::replace(&mut writer.active, segment.clone()),
             file: std::mem::replace(&mut writer.file, file),
+            is_preallocated: options.preallocate,
             snapshot: (base_offset, snapshot::encode(&writer.producers)),
         });
         writer.folder_dirty = true;
@@ -224,6 +244,10 @@ impl PartitionLog {
 impl Unsynced {
     /// Makes a rolled segment durable, and writes what was put off at the roll.
     pub(crate) fn finish(&self, dir: &Path) -> Result<(), LogError> {
+        if self.is_preallocated {
+            // The same length, but what is reserved behind it is given back.
+            self.file.set_len(self.segment.size())?;
+        }
         self.segment.finish(&self.file)?;
         snapshot::write(dir, self.snapshot.0, &self.snapshot.1)?;
         self.segment.close_file();

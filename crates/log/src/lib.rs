@@ -5,8 +5,8 @@
 //! an argument), and it starts no threads: the broker decides when to sync and when to clean up.
 //!
 //! Start with [`PartitionLog`], its `append` in append.rs and `read` in read.rs; open.rs and recovery.rs tell
-//! what a start does. The [`journal`] makes small appends to many logs durable with one write. [`inspect`] reads the files of
-//! any log for operators.
+//! what a start does; compaction/ is what keeps the newest record of each key. The [`journal`] makes small appends to many
+//! logs durable with one write. [`inspect`] reads the files of any log for operators.
 //!
 //! # The folder, in Kafka's own format
 //!
@@ -19,6 +19,8 @@
 //!   00000000000000000000.timeindex   timestamp → offset, sparse
 //!   00000000000000041234.log         the next segment, named by its first offset; the last is the active one
 //!   00000000000000041234.snapshot    what producers had written before it     src/snapshot.rs
+//!   compaction-checkpoint            what was compacted, and what is being swapped   src/compaction/
+//!   *.cleaned                        a segment that compaction is writing
 //!   *.deleted                        files of deleted segments, until the delay is over
 //! ```
 //!
@@ -27,12 +29,13 @@
 //!
 //! # Invariants
 //!
-//! - Batches lie one after the other, in the files and in the tail, their offsets growing without overlap.
+//! - Batches lie one after the other, in the files and in the tail, their offsets growing without overlap, and without holes
+//!   but those that compaction made.
 //! - `log_start ≤ durable_end ≤ log_end`; a batch below `log_end` is whole in its file.
 //! - `synced_end` moves only after every segment below it, its name and the leader epochs were synced; `durable_end` moves
 //!   with it, or after the batches below it were written to the node's [`journal`].
 //! - After a failed write or sync nothing is appended or synced again, and the reason is in every answer.
-//! - Locks are taken in the order: sync round, writer, segments, one segment, tail. No reader takes the first two.
+//! - Locks are taken in the order: sync round, writer, compaction's checkpoint, segments, one segment, tail. No reader takes the first two.
 //!
 //! # Bounds
 //!

@@ -63,6 +63,8 @@ pub(crate) struct Writer {
     pub(crate) started: SegmentStart,
     /// Rolled segments whose bytes were not synced yet, oldest first.
     pub(crate) unsynced: Vec<Unsynced>,
+    /// A write that did not fit was cut off again, and that was not synced yet.
+    pub(crate) length_dirty: bool,
     /// The folder has names that were not synced yet.
     pub(crate) folder_dirty: bool,
     /// The leader epochs have news that their file does not.
@@ -147,6 +149,7 @@ impl PartitionLog {
             fresh: Fresh::new(parts.log_end),
             started: parts.started,
             unsynced: Vec::new(),
+            length_dirty: false,
             folder_dirty: false,
             epochs_dirty: false,
             checkpoint_snapshot: parts.checkpoint_snapshot,
@@ -275,6 +278,14 @@ impl PartitionLog {
             self.poison(error.to_string());
         }
         result
+    }
+
+    /// The same, but that the disk is full is no reason: what was written can be written again.
+    pub(crate) fn or_poison_unless_full<T>(&self, result: Result<T, LogError>) -> Result<T, LogError> {
+        match result {
+            Err(LogError::Disk(error)) if error.is_full() => Err(LogError::Disk(error)),
+            other => self.or_poison(other),
+        }
     }
 
     /// The segment that holds `offset`, and whether it is the active one; the oldest one for an older offset.

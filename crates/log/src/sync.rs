@@ -50,7 +50,7 @@ impl PartitionLog {
     /// Whether something beside batches waits for a sync: a new segment's name, for one.
     fn has_news(&self) -> bool {
         let writer = self.writer.lock();
-        writer.folder_dirty || writer.epochs_dirty || !writer.unsynced.is_empty()
+        writer.length_dirty || writer.folder_dirty || writer.epochs_dirty || !writer.unsynced.is_empty()
     }
 
     /// One round; the caller holds the round's lock.
@@ -59,24 +59,38 @@ impl PartitionLog {
         let Writer { next_offset: end, .. } = *writer;
         let file = writer.file.clone();
         let unsynced = std::mem::take(&mut writer.unsynced);
+        let length_dirty = std::mem::take(&mut writer.length_dirty);
         let folder_dirty = std::mem::take(&mut writer.folder_dirty);
         let epochs_dirty = std::mem::take(&mut writer.epochs_dirty);
         let epochs = epochs_dirty.then(|| self.epochs.read().clone());
         drop(writer);
 
-        for rolled in &unsynced {
-            rolled.finish(&self.dir)?;
+        let mut unfinished = Vec::new();
+        for rolled in unsynced {
+            match rolled.finish(&self.dir) {
+                // Its bytes are durable; only what can be built again from them has no room.
+                Err(LogError::Disk(error)) if error.is_full() => unfinished.push(rolled),
+                other => other?,
+            }
         }
-        if end > self.recovery_point() {
+        if !unfinished.is_empty() {
+            self.writer.lock().unsynced.splice(..0, unfinished);
+        }
+        if end > self.recovery_point() || length_dirty {
             file.sync_data()?;
         }
         if folder_dirty {
             millpond_disk::sync_dir(&self.dir)?;
         }
-        if let Some(epochs) = epochs {
-            epochs.write(&self.dir)?;
+        match epochs.map(|epochs| epochs.write(&self.dir)) {
+            // A start learns them from the batches behind the recovery point.
+            Some(Err(LogError::Disk(error))) if error.is_full() => self.writer.lock().epochs_dirty = true,
+            Some(other) => {
+                other?;
+                self.synced_end.fetch_max(end, Ordering::AcqRel);
+            }
+            None => drop(self.synced_end.fetch_max(end, Ordering::AcqRel)),
         }
-        self.synced_end.fetch_max(end, Ordering::AcqRel);
         self.durable_end.fetch_max(end, Ordering::AcqRel);
         Ok(end)
     }

@@ -81,6 +81,8 @@ pub struct Settings {
     pub journal_bytes: u64,
     /// `millpond.partition.journal.bytes.max`
     pub partition_journal_bytes_max: usize,
+    /// `millpond.disk.reserve.bytes`
+    pub disk_reserve_bytes: u64,
     /// `millpond.tail.bytes.max`: of all partitions together.
     pub tail_bytes_max: usize,
     /// `millpond.partition.tail.bytes.max`
@@ -231,6 +233,7 @@ impl Settings {
             sync_threads: size("millpond.sync.threads"),
             journal_bytes: long("millpond.journal.bytes").max(0) as u64,
             partition_journal_bytes_max: size("millpond.partition.journal.bytes.max"),
+            disk_reserve_bytes: long("millpond.disk.reserve.bytes").unsigned_abs(),
             tail_bytes_max: size("millpond.tail.bytes.max"),
             partition_tail_bytes_max: size("millpond.partition.tail.bytes.max"),
             partitions_max: long("millpond.partitions.max").max(0) as u64,

@@ -49,13 +49,21 @@ impl Compression {
 
     /// Compresses a batch's records, in the framing that Kafka's clients read.
     pub fn compress(self, bytes: &[u8]) -> Vec<u8> {
+        self.compress_at(bytes, None)
+    }
+
+    /// The same at some level: 1 to 9 of gzip, −131072 to 22 of zstd; the others have none.
+    pub fn compress_at(self, bytes: &[u8], level: Option<i32>) -> Vec<u8> {
         // Writing to a Vec does not fail; the encoders' own errors are about options that are fixed here.
         const WRITES_TO_MEMORY: &str = "compressing into memory cannot fail";
         match self {
             Compression::None => bytes.to_vec(),
             Compression::Gzip => {
                 let out = Vec::with_capacity(bytes.len() / 2);
-                let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::default());
+                let level = level
+                    .and_then(|level| u32::try_from(level).ok())
+                    .map(|level| flate2::Compression::new(level.min(9)));
+                let mut encoder = flate2::write::GzEncoder::new(out, level.unwrap_or_default());
                 encoder.write_all(bytes).and_then(|()| encoder.finish()).expect(WRITES_TO_MEMORY)
             }
             Compression::Snappy => {
@@ -78,7 +86,7 @@ impl Compression {
                 encoder.write_all(bytes).expect(WRITES_TO_MEMORY);
                 encoder.finish().expect(WRITES_TO_MEMORY)
             }
-            Compression::Zstd => zstd::bulk::compress(bytes, ZSTD_LEVEL).expect(WRITES_TO_MEMORY),
+            Compression::Zstd => zstd::bulk::compress(bytes, level.unwrap_or(ZSTD_LEVEL)).expect(WRITES_TO_MEMORY),
         }
     }
 

@@ -2,8 +2,9 @@
 //!
 //! Owns the bytes of Kafka's record batch format, magic 2: the header, the records inside, varints,
 //! the CRC-32C and the four compressions. It does no I/O and knows no offsets but those in the bytes. The broker
-//! stores what the producer sent, with base offset and leader epoch stamped in place; only compaction takes records out
-//! of a batch, with [`BatchView::retain`].
+//! stores what the producer sent, with base offset and leader epoch stamped in place, unless a topic wants another compression
+//! ([`BatchView::recompress`]) or the broker's time ([`stamp_append_time`]). Compaction takes records out of a batch:
+//! [`BatchView::retain`].
 //!
 //! Start with [`BatchHeader`]; read batches with [`batches`] and [`BatchView::records`], make them with
 //! [`BatchBuilder`], check what a client sent with [`validate_produced`].
@@ -42,6 +43,7 @@ mod header;
 mod produced;
 mod record;
 mod retain;
+mod rewrite;
 mod varint;
 mod view;
 
@@ -55,4 +57,5 @@ pub use header::{
 pub use produced::validate_produced;
 pub use record::{Headers, RecordView, Records};
 pub use retain::Retained;
+pub use rewrite::stamp_append_time;
 pub use view::{BatchView, Batches, batches};

@@ -121,7 +121,7 @@ fn shift_one(cursor: &mut Cursor<'_>, by: i64, out: &mut Vec<u8>) -> Option<()> 
 }
 
 /// A batch's bytes; `None` if they were too many.
-fn assemble(header: BatchHeader, payload: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn assemble(header: BatchHeader, payload: &[u8]) -> Option<Vec<u8>> {
     let len = HEADER_LEN + payload.len();
     let mut header = BatchHeader { batch_length: i32::try_from(len - LOG_OVERHEAD).ok()?, crc: 0, ..header };
     let mut bytes = Vec::with_capacity(len);

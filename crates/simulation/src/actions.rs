@@ -195,6 +195,8 @@ impl World {
                 }
             }
             Ok(Begun::Gated(_)) => self.violated(format!("{topic} has a gate")),
+            Err(ProduceError::DiskFull(_)) => {}
+            Err(ProduceError::Log(AppendError::Disk(error))) if error.is_full() => {}
             Err(ProduceError::Poisoned { .. } | ProduceError::Log(AppendError::Disk(_))) => model.disk_failed = true,
             Err(error) => self.violated(format!("{topic}-{index}: a produce was refused: {error}")),
         }

@@ -23,6 +23,7 @@ pub(crate) fn settings(random: &mut Random) -> Settings {
         ("log.index.interval.bytes", "0".to_owned()),
         ("log.index.size.max.bytes", (24 + 12 * random.below(20)).to_string()),
         ("log.retention.ms", "3600000".to_owned()),
+        ("millpond.disk.reserve.bytes", (random.below(2) * 10_000).to_string()),
         ("log.cleaner.min.cleanable.ratio", ["0", "0.3", "0.7"][random.index(3)].to_owned()),
         ("log.segment.delete.delay.ms", "1000".to_owned()),
         ("millpond.partition.tail.bytes.max", (random.below(3) * 20_000).to_string()),

@@ -145,7 +145,10 @@ struct Simulation {
     settings: Settings,
     faults: Faults,
     node: Option<Node>,
+    /// A power cut, or a sync that failed, may have taken bytes that were not synced.
     has_lost_bytes: bool,
+    /// The disk has a bound.
+    is_full: bool,
 }
 
 impl Simulation {
@@ -183,6 +186,7 @@ impl Simulation {
             faults,
             node: None,
             has_lost_bytes: false,
+            is_full: false,
         }
     }
 
@@ -285,7 +289,8 @@ impl Simulation {
                 let steps = self.shared.world.lock().random.below(40);
                 self.turn(|| (0..steps).take_while(|_| driver.compaction_step()).for_each(drop));
             }
-            925..940 => self.shared.world.lock().create_topic(),
+            925..937 => self.shared.world.lock().create_topic(),
+            937..940 => self.fill_or_empty(),
             940..947 => self.shared.delete_topic(&driver),
             947..955 => self.shared.world.lock().grow_topic(),
             955..965 => self.shared.world.lock().delete_records(),
@@ -297,6 +302,16 @@ impl Simulation {
             }
             _ => self.disk.go_off(),
         }
+    }
+
+    /// Somebody else fills the disk, or makes room again.
+    fn fill_or_empty(&mut self) {
+        let mut world = self.shared.world.lock();
+        let room = (!self.is_full).then(|| world.random.below(30_000));
+        world.event(format!("room on the disk: {room:?}"));
+        drop(world);
+        self.is_full = room.is_some();
+        self.disk.set_capacity_bytes(room.map(|room| self.disk.used_bytes() + room));
     }
 
     /// A turn of one of the node's threads, in which clients may come in between.
@@ -375,6 +390,8 @@ impl Simulation {
     fn start(&mut self, end: Option<End>) {
         let mut end = end;
         self.shared.enter(Phase::Starting);
+        self.is_full = false;
+        self.disk.set_capacity_bytes(None);
         for number in 0..STARTS_MAX {
             // A disk that fails is not what is looked at here.
             self.disk.set_faults(Faults { failed_syncs: 0, failed_writes: 0, ..self.faults });

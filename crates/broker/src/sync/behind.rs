@@ -12,6 +12,8 @@ use super::shared_journal::{Duty, SharedJournal};
 
 /// Between two pieces of a new file, for the same reason.
 const PAUSE: Duration = Duration::from_millis(1);
+/// A file is made only on a disk that has room for so many: records come first.
+const ROOM_TIMES: u64 = 4;
 
 pub(super) fn work(journal: &SharedJournal) {
     while let Some(duty) = journal.next_duty() {
@@ -24,7 +26,13 @@ pub(super) fn fulfil(journal: &SharedJournal, duty: Duty, pause: impl FnMut()) {
     match duty {
         Duty::MakeFile(number) => {
             let (dir, options) = journal.place();
-            journal.made(Journal::make_file(&dir, options, number, pause));
+            let has_room = |space: millpond_disk::Space| space.free_bytes / ROOM_TIMES >= options.file_bytes;
+            match millpond_disk::space(&dir).is_ok_and(has_room) {
+                true => journal.made(Journal::make_file(&dir, options, number, pause)),
+                false => tracing::warn!(
+                    "the disk has no room for another file of the journal; logs are synced one by one when it is full"
+                ),
+            }
         }
         Duty::SyncEarly(member) => drop(member.sync_behind_journal()),
         Duty::Sync(lap, members) => {

@@ -1,6 +1,8 @@
 //! The node as its callers see it, on a real disk.
 
+mod batch_rules;
 mod compaction;
+mod full_disk;
 mod gates;
 mod groups;
 mod journal;

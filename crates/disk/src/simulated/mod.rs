@@ -425,10 +425,11 @@ impl SimulatedDisk {
         Ok(())
     }
 
-    pub(crate) fn free_bytes(&self) -> io::Result<u64> {
+    pub(crate) fn space(&self) -> io::Result<(u64, u64)> {
         self.call(Operation::Look, &self.root)?;
         let state = self.state.lock();
-        Ok(state.capacity_bytes.map_or(u64::MAX / 2, |capacity| capacity.saturating_sub(state.used_bytes())))
+        let total = state.capacity_bytes.unwrap_or(u64::MAX / 2);
+        Ok((total.saturating_sub(state.used_bytes()), total))
     }
 }
 

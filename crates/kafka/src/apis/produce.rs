@@ -282,9 +282,15 @@ fn refuse(call: &Call, index: i32, error: ErrorCode, message: Option<String>) ->
 
 fn failed(call: &Call, index: i32, error: ProduceError) -> response::Partition {
     let mut answer = refuse(call, index, ErrorCode::from(&error), Some(error.to_string()));
-    if let ProduceError::Refused { record_errors, .. } = error {
-        answer.record_errors = record_errors.into_iter().map(|(record, message)| (record as i32, message)).collect();
-    }
+    let record_errors = match error {
+        ProduceError::Refused { record_errors, .. } => record_errors,
+        ProduceError::InvalidTimestamp { records, .. } => {
+            let message = |timestamp| format!("the timestamp {timestamp} is out of range");
+            records.into_iter().map(|(record, timestamp)| (record, message(timestamp))).collect()
+        }
+        _ => Vec::new(),
+    };
+    answer.record_errors = record_errors.into_iter().map(|(record, message)| (record as i32, message)).collect();
     answer
 }
 

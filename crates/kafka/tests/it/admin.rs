@@ -74,7 +74,7 @@ fn topics_that_cannot_be_say_why() {
         (wanted("t").with_assignments(assigned(vec![9])), 39),
         (wanted("t").with_configs(vec![config("no.such.config", "1")]), 40),
         (wanted("t").with_configs(vec![config("retention.ms", "soon")]), 40),
-        (wanted("t").with_configs(vec![config("compression.type", "zstd")]), 40),
+        (wanted("t").with_configs(vec![config("remote.storage.enable", "true")]), 40),
     ] {
         let response = client.call(7, &CreateTopicsRequest::default().with_topics(vec![topic.clone()]));
         assert_eq!(response.topics[0].error_code, code, "{topic:?}");

@@ -285,6 +285,14 @@ static OWN: &[ConfigDefinition] = &[
          synced, which spares writing them twice.",
     ),
     define(
+        "millpond.disk.reserve.bytes",
+        ConfigKind::Long,
+        "67108864",
+        Valid::AtLeast(0),
+        "With fewer bytes free on the disk no records are taken, so that commits, deletions and the state of streams have \
+         room. Of a small disk no more than a twentieth is kept.",
+    ),
+    define(
         "millpond.tail.bytes.max",
         ConfigKind::Long,
         "67108864",

@@ -19,5 +19,5 @@ pub(crate) use definition::{list_items, nearest, parse_double};
 pub use describe::{
     ConfigEntry, ConfigSource, ConfigSynonym, describe_broker, describe_broker_defaults, describe_topic,
 };
-pub use resolve::{CleanupPolicy, TopicConfig};
+pub use resolve::{CleanupPolicy, StoredCompression, TopicConfig};
 pub use topic::{ServerSynonym, TOPIC_CONFIGS, server_synonyms, topic_config};

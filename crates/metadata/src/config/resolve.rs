@@ -48,10 +48,31 @@ pub struct TopicConfig {
     pub min_insync_replicas: i32,
     /// `preallocate`
     pub preallocate: bool,
+    /// `compression.type`, with the level that goes with it.
+    pub compression: StoredCompression,
+    /// `message.timestamp.type` is `LogAppendTime`.
+    pub log_append_time: bool,
     /// `message.timestamp.before.max.ms`
     pub message_timestamp_before_ms_max: i64,
     /// `message.timestamp.after.max.ms`
     pub message_timestamp_after_ms_max: i64,
+}
+
+/// How a topic's batches are compressed on the disk (`compression.type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredCompression {
+    /// As the producer sent them.
+    Producer,
+    /// Not at all.
+    None,
+    /// gzip at this level; the library's choice if there is none.
+    Gzip(Option<i32>),
+    /// Snappy.
+    Snappy,
+    /// LZ4.
+    Lz4,
+    /// Zstandard at this level.
+    Zstd(i32),
 }
 
 /// What happens to old segments; neither keeps everything.
@@ -86,6 +107,8 @@ impl TopicConfig {
             min_cleanable_dirty_ratio: values.double("min.cleanable.dirty.ratio"),
             min_insync_replicas: values.integer("min.insync.replicas") as i32,
             preallocate: values.boolean("preallocate"),
+            compression: values.compression(),
+            log_append_time: values.text("message.timestamp.type") == "LogAppendTime",
             message_timestamp_before_ms_max: values.integer("message.timestamp.before.max.ms"),
             message_timestamp_after_ms_max: values.integer("message.timestamp.after.max.ms"),
         }
@@ -153,6 +176,18 @@ impl Values<'_> {
             }
         }
         found
+    }
+
+    fn compression(&self) -> StoredCompression {
+        let level = |name| i32::try_from(self.integer(name)).unwrap_or(i32::MAX);
+        match self.text("compression.type").as_str() {
+            "uncompressed" => StoredCompression::None,
+            "gzip" => StoredCompression::Gzip(Some(level("compression.gzip.level")).filter(|level| *level >= 0)),
+            "snappy" => StoredCompression::Snappy,
+            "lz4" => StoredCompression::Lz4,
+            "zstd" => StoredCompression::Zstd(level("compression.zstd.level")),
+            _ => StoredCompression::Producer,
+        }
     }
 
     fn text(&self, name: &str) -> String {

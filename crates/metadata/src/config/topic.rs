@@ -2,7 +2,7 @@
 
 use super::definition::{ConfigDefinition, ConfigKind, Honoured, Origin, Valid};
 
-const NO_RECOMPRESSION: &str = "batches are stored as the producer sent them";
+const ONE_LZ4_LEVEL: &str = "the LZ4 encoder here has one level";
 const NO_OBJECT_STORAGE: &str = "object storage is not implemented yet";
 const NO_REPLICATION: &str = "a single node does not replicate";
 
@@ -182,7 +182,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         ConfigKind::String,
         "producer",
         Valid::OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]),
-        Honoured::DefaultOnly(NO_RECOMPRESSION),
+        Honoured::Yes,
         "The compression that batches are stored with; 'producer' keeps the one that they came with.",
     ),
     define(
@@ -190,7 +190,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         ConfigKind::Int,
         "-1",
         Valid::Between(-1, 9),
-        Honoured::DefaultOnly(NO_RECOMPRESSION),
+        Honoured::Yes,
         "How hard to compress when compression.type is gzip: 1 to 9, or -1 for the library's choice.",
     ),
     define(
@@ -198,7 +198,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         ConfigKind::Int,
         "9",
         Valid::Between(1, 17),
-        Honoured::DefaultOnly(NO_RECOMPRESSION),
+        Honoured::DefaultOnly(ONE_LZ4_LEVEL),
         "How hard to compress when compression.type is lz4.",
     ),
     define(
@@ -206,7 +206,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         ConfigKind::Int,
         "3",
         Valid::Between(-131_072, 22),
-        Honoured::DefaultOnly(NO_RECOMPRESSION),
+        Honoured::Yes,
         "How hard to compress when compression.type is zstd.",
     ),
     define(
@@ -214,7 +214,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         ConfigKind::Boolean,
         "false",
         Valid::Any,
-        Honoured::DefaultOnly("segment files grow as they are written"),
+        Honoured::Yes,
         "Whether a new segment's file gets its full size at once.",
     ),
     define(
@@ -222,7 +222,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         ConfigKind::String,
         "CreateTime",
         Valid::OneOf(&["CreateTime", "LogAppendTime"]),
-        Honoured::DefaultOnly(NO_RECOMPRESSION),
+        Honoured::Yes,
         "Whether a record's timestamp is the producer's (CreateTime) or the moment when the broker wrote it \
          (LogAppendTime).",
     ),
@@ -231,7 +231,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         ConfigKind::Long,
         "9223372036854775807",
         Valid::AtLeast(0),
-        Honoured::DefaultOnly("records with old timestamps are always taken"),
+        Honoured::Yes,
         "By how many milliseconds a record's timestamp may be older than the broker's clock.",
     ),
     define(
@@ -239,7 +239,7 @@ pub static TOPIC_CONFIGS: &[ConfigDefinition] = &[
         ConfigKind::Long,
         "3600000",
         Valid::AtLeast(0),
-        Honoured::DefaultOnly("the bound on timestamps in the future cannot be changed yet"),
+        Honoured::Yes,
         "By how many milliseconds a record's timestamp may be ahead of the broker's clock.",
     ),
     define(

@@ -121,8 +121,26 @@ fn topic_record(topic: &TopicImage, changes: Changes) -> Result<Vec<MetadataReco
             None => drop(configs.remove(name)),
         }
     }
+    if let Some(stream) = &topic.owner {
+        check_owned(stream, &changes)?;
+    }
     check_together(&configs)?;
     Ok(vec![MetadataRecord::TopicConfigsChanged { id: topic.id, changes }])
+}
+
+/// What a stream writes is a function of what it reads; nothing else may change it.
+fn check_owned(stream: &str, changes: &Changes) -> Result<(), MetadataError> {
+    for name in ["message.timestamp.type", "compression.type"] {
+        let default = topic_config(name).and_then(|definition| definition.default);
+        if let Some(Some(value)) = changes.get(name)
+            && Some(value.as_str()) != default
+        {
+            let reason =
+                format!("the topic is written by the stream '{stream}' alone, and its batches stay as it writes them");
+            return Err(MetadataError::config(name, reason));
+        }
+    }
+    Ok(())
 }
 
 fn broker_record(scope: BrokerScope, changes: Changes) -> Vec<MetadataRecord> {

@@ -113,6 +113,13 @@ fn what_is_not_honoured_says_why() {
             "min.cleanable.dirty.ratio",
             "cleanup.policy",
             "unclean.leader.election.enable",
+            "compression.type",
+            "compression.gzip.level",
+            "compression.zstd.level",
+            "preallocate",
+            "message.timestamp.type",
+            "message.timestamp.before.max.ms",
+            "message.timestamp.after.max.ms",
         ]
     );
 }

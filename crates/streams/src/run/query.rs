@@ -21,6 +21,9 @@ use super::step_log::{SYNC_TIMEOUT, StepLog};
 use super::step_record::{Counters, PartitionStep, SourceStep, StepRecord};
 use super::{QuerySpec, RunnerOptions};
 
+/// How often a query that waits for room on the disk looks again.
+const ROOM_INTERVAL_MS: i64 = 1_000;
+
 /// What all queries of a node share.
 pub(crate) struct Surroundings {
     pub(crate) broker: Arc<Broker>,
@@ -52,6 +55,8 @@ pub(crate) struct Query {
     pub(crate) next_checkpoint_ms: TimestampMs,
     /// Something that the user should know of.
     pub(crate) notice: Option<String>,
+    /// When it looks again whether the disk has room; none while it has.
+    pub(crate) room_again_ms: Option<TimestampMs>,
 }
 
 /// A partition that the query alone writes.
@@ -92,6 +97,9 @@ impl Query {
         let around = self.around.clone();
         let options = &around.options;
         let now_ms = around.broker.now_ms();
+        if !last_checkpoint && !self.has_room(now_ms) {
+            return Ok(StepOutcome::NothingToDo);
+        }
         self.inputs.refresh(&around.broker, now_ms)?;
         let missed = self.skip_deleted();
         let slices = if last_checkpoint { Vec::new() } else { self.read_slices()? };
@@ -131,6 +139,22 @@ impl Query {
         Ok(StepOutcome::Stepped)
     }
 
+    /// Whether there is room for what a step writes. If not, the query waits, and says so.
+    fn has_room(&mut self, now_ms: TimestampMs) -> bool {
+        let outcome = self.around.broker.take_room(0);
+        if let Err(error) = &outcome
+            && self.room_again_ms.is_none()
+        {
+            tracing::warn!(stream = %self.spec.name, %error, "a query waits for room");
+            self.notice = Some(format!("it waits: {error}"));
+        }
+        if outcome.is_ok() && self.room_again_ms.is_some() {
+            self.notice = None;
+        }
+        self.room_again_ms = outcome.is_err().then(|| now_ms.saturating_add(ROOM_INTERVAL_MS));
+        self.room_again_ms.is_none()
+    }
+
     fn checkpoint_due(&self, now_ms: TimestampMs, last_checkpoint: bool) -> bool {
         self.dirty && (last_checkpoint || now_ms >= self.next_checkpoint_ms)
     }
@@ -142,7 +166,8 @@ impl Query {
             _ => self.inputs.next_idle_ms(self.around.options.idle_timeout_ms),
         };
         let checkpoint = self.dirty.then_some(self.next_checkpoint_ms);
-        [idle, checkpoint].into_iter().flatten().min()
+        // Without room nothing else is done.
+        self.room_again_ms.or_else(|| [idle, checkpoint].into_iter().flatten().min())
     }
 
     /// Goes on behind records that somebody deleted before they were read, and says so. Gives how many there were.

@@ -96,6 +96,7 @@ pub(crate) fn recover(
         dirty: false,
         in_doubt: false,
         notice: None,
+        room_again_ms: None,
         last: base,
         spec,
         around,
