@@ -217,9 +217,9 @@ impl DataFolder {
             self.metadata.as_ref().and_then(|metadata| metadata.as_ref().ok()).map(|replayed| &replayed.deleted);
 
         let here: BTreeSet<&TopicPartition> = self.partitions.iter().map(|(partition, _)| partition).collect();
-        // A crash while a topic is made can leave it without folders, and a start makes them.
+        // A crash, or a full disk, while a topic is made can leave it without folders, and a start makes them.
         let was_made = |partition: &TopicPartition| {
-            self.is_closed || self.recovery_points.as_ref().is_ok_and(|points| points.contains_key(partition))
+            self.recovery_points.as_ref().is_ok_and(|points| points.contains_key(partition))
         };
         for topic in image.topics() {
             for index in 0..topic.partition_count {

@@ -13,11 +13,13 @@ pub(crate) fn inspect(disk: &SimulatedDisk, has_lost_bytes: bool) -> Option<Stri
     }
     match looked {
         Ok(findings) => {
-            // The indexes of the newest segment are not synced at a checkpoint, and recovery believes what it finds in them. So
-            // after a power cut, or a sync that failed, they can lack entries, or tell of batches that are gone. Reading notices what
-            // leads nowhere.
-            let is_index = |finding: &Finding| matches!(finding.kind, FindingKind::Index | FindingKind::TimeIndex);
-            let is_known = |finding: &Finding| has_lost_bytes && is_index(finding);
+            // What no client notices is told to operators and let pass here. The indexes of the newest segment are not synced at a
+            // checkpoint, and recovery believes what it finds in them: they can lack entries, or tell of batches that are gone. And
+            // leader epochs are forgotten before it is written down that the log starts behind them.
+            let is_harmless = |finding: &Finding| {
+                matches!(finding.kind, FindingKind::Index | FindingKind::TimeIndex | FindingKind::LeaderEpochs)
+            };
+            let is_known = |finding: &Finding| has_lost_bytes && is_harmless(finding);
             findings.iter().find(|finding| !is_known(finding)).map(|finding| format!("{finding:?}"))
         }
         Err(error) => Some(error),
