@@ -127,7 +127,7 @@ impl DataFolder {
         }
         if folder.owner == Owner::Millpond {
             let cluster_id = properties.ok().flatten().map_or(String::new(), |properties| properties.cluster_id);
-            folder.metadata = Some(read_metadata(&metadata_dir, &cluster_id)?);
+            folder.metadata = Some(read_metadata(&metadata_dir, &cluster_id, is_closed)?);
         }
         Ok(folder)
     }
@@ -274,7 +274,7 @@ impl DataFolder {
 }
 
 /// Replays what is sound of the metadata's log. The inner error: it cannot be understood up to its end.
-fn read_metadata(dir: &Path, cluster_id: &str) -> Result<Result<Replayed, Finding>, LogError> {
+fn read_metadata(dir: &Path, cluster_id: &str, is_closed: bool) -> Result<Result<Replayed, Finding>, LogError> {
     let mut replayed = Replayed { image: Image::new(cluster_id), deleted: BTreeSet::new() };
     let wrong = |file: &Path, position: Option<u64>, offset: Option<Offset>, what: String| {
         let remedy = "restore this file from a backup: the node does not start without its metadata";
@@ -302,7 +302,7 @@ fn read_metadata(dir: &Path, cluster_id: &str) -> Result<Result<Replayed, Findin
                     }
                 }
                 // What is being written; or was, when the node ended.
-                Found::Gap(gap) if gap.is_last && gap.is_unwritten => {}
+                Found::Gap(gap) if gap.is_unwritten && !is_closed => {}
                 Found::Gap(gap) => return Ok(Err(wrong(file, Some(gap.position), None, gap.what))),
             }
         }

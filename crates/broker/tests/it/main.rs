@@ -2,6 +2,7 @@
 
 mod batch_rules;
 mod compaction;
+mod data_folder;
 mod full_disk;
 mod gates;
 mod groups;
