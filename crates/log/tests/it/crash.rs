@@ -1,8 +1,9 @@
 //! Crashes: the last segment cut at every byte and damaged at every byte, and what is left after it.
 
-use millpond_log::{AppendError, LogError, LogOptions, PartitionLog, Recovery};
+use millpond_disk::{Crash, SimulatedDisk};
+use millpond_log::{AppendError, LogError, LogOptions, PartitionLog, Recovery, TailBudget};
 use millpond_records::verify_crc;
-use millpond_types::Offset;
+use millpond_types::{Offset, TopicId};
 
 use crate::scratch::{NOW, Scratch, append, base_of, batch, batch_at, flip_bit, offsets, produced, read_all};
 
@@ -258,4 +259,39 @@ fn after_a_failed_write_nothing_is_taken_any_more_and_everything_says_why() {
     assert_eq!(log.poisoned(), Some(first.as_str()));
     assert_eq!(log.durable_end_offset(), 0);
     assert_eq!(log.read(0, 1, Offset::MAX, true).unwrap().next_offset, 1);
+}
+
+#[test]
+fn a_full_disk_takes_no_batch_and_the_next_one_when_there_is_room() {
+    let disk = SimulatedDisk::new(5);
+    let id = TopicId::from_uuid("00000000-0000-0000-0000-000000000001".parse().unwrap());
+    let options =
+        LogOptions { segment_bytes: 900, index_interval_bytes: 100, retention_ms: -1, ..LogOptions::default() };
+    let folder = disk.root().join("topic-0");
+    let log = PartitionLog::create(&folder, id, options.clone(), TailBudget::new(1 << 20)).unwrap();
+    let (mut taken, mut refused) = (Vec::new(), 0);
+    for room in (0..4_000).step_by(37) {
+        disk.set_capacity_bytes(Some(disk.used_bytes() + room % 700));
+        for n in 0..4 {
+            match log.append(batch(2, &[n; 60]), 0, NOW) {
+                Ok(appended) => taken.push((appended.base_offset, appended.last_offset)),
+                Err(AppendError::Disk(error)) if error.is_full() => refused += 1,
+                Err(error) => panic!("{error}"),
+            }
+            // Rolled segments have no room for their indexes perhaps; the batches are durable all the same.
+            assert_eq!(log.sync().unwrap(), log.log_end_offset());
+        }
+        assert_eq!(log.poisoned(), None);
+    }
+    assert!(taken.len() > 50 && refused > 50, "{} taken, {refused} refused", taken.len());
+    assert_eq!(offsets(&read_all(&log, 1 << 20)), taken);
+    disk.go_off();
+    drop(log);
+    disk.restart(Crash::PowerCut);
+    disk.set_capacity_bytes(None);
+    let recovery = Recovery { clean: false, recovery_point: 0, log_start_offset: 0, refuse_damage: false };
+    let (log, _) = PartitionLog::open(&folder, options, TailBudget::new(1 << 20), recovery, NOW).unwrap();
+    assert_eq!(offsets(&read_all(&log, 1 << 20)), taken);
+    log.append(batch(1, b"x"), 0, NOW).unwrap();
+    log.sync().unwrap();
 }
