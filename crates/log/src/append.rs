@@ -271,6 +271,7 @@ impl Unsynced {
         }
         self.segment.finish(&self.file)?;
         snapshot::write(dir, self.snapshot.0, &self.snapshot.1)?;
+        self.segment.set_finished();
         self.segment.close_file();
         Ok(())
     }

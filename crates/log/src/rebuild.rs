@@ -42,16 +42,21 @@ fn newest_snapshot(dir: &Path, log_start: Offset, to: Offset) -> Result<Start, L
 }
 
 /// Takes note of the batches with records at or after `from` that end at or before `to`. A batch counts as appended at
-/// `appended_ms`, or else when its newest record says. Each transaction that ended is given with its marker's segment.
+/// `appended_ms`, or else when its newest record says. What is known at a segment's start is given to `begin`, and each transaction
+/// that ended to `each`, with its marker's segment.
 fn note_batches(
     producers: &mut Producers,
     segments: &[Arc<Segment>],
     (from, to): (Offset, Offset),
     appended_ms: Option<TimestampMs>,
+    mut begin: impl FnMut(&Arc<Segment>, &Producers),
     mut each: impl FnMut(&Arc<Segment>, &EndedTransaction),
 ) -> Result<(), LogError> {
     for (place, segment) in segments.iter().enumerate() {
         let ends_before = segments.get(place + 1).is_some_and(|next| next.base_offset() <= from);
+        if (from..=to).contains(&segment.base_offset()) {
+            begin(segment, producers);
+        }
         if ends_before || segment.base_offset() >= to {
             continue;
         }
@@ -90,8 +95,17 @@ pub(crate) fn producers_at(
     log_end: Offset,
 ) -> Result<Producers, LogError> {
     let Start { from, mut producers } = newest_snapshot(dir, log_start, log_end)?;
-    note_batches(&mut producers, segments, (from, log_end), None, |_, _| {})?;
+    note_batches(&mut producers, segments, (from, log_end), None, |_, _| {}, |_, _| {})?;
     Ok(producers)
+}
+
+/// What was found after a crash.
+pub(crate) struct Rebuilt {
+    /// The producers' state at the log's end.
+    pub(crate) producers: Producers,
+    /// Snapshots for the starts of those segments behind the first scanned one that have none, to be written once the transaction
+    /// indexes are.
+    pub(crate) snapshots: Vec<(Offset, Vec<u8>)>,
 }
 
 /// The producers' state after a crash. The transaction indexes of the segments from the one at `scanned` on are brought into
@@ -103,7 +117,7 @@ pub(crate) fn after_crash(
     (log_start, log_end): (Offset, Offset),
     recovery_point: Offset,
     now_ms: TimestampMs,
-) -> Result<Producers, LogError> {
+) -> Result<Rebuilt, LogError> {
     let scanned = scanned.min(segments.len().saturating_sub(1));
     let first = segments.get(scanned).expect("a log has at least one segment");
     // A snapshot at the next segment's start vouches for this one's index; a log that Kafka wrote has it earlier than that.
@@ -125,10 +139,22 @@ pub(crate) fn after_crash(
         segment.txn_index.set(std::mem::take(&mut entries), file_len);
     }
     let Start { from, mut producers } = start;
-    note_batches(&mut producers, segments, (from, log_end), Some(now_ms), |segment, ended| {
+    let mut snapshots = Vec::new();
+    let begin = |segment: &Arc<Segment>, producers: &Producers| {
+        if segment.base_offset() > first.base_offset() {
+            snapshots.push((segment.base_offset(), snapshot::encode(producers)));
+        }
+    };
+    note_batches(&mut producers, segments, (from, log_end), Some(now_ms), begin, |segment, ended| {
         segment.note_transaction(ended);
     })?;
-    Ok(producers)
+    let mut missing = Vec::new();
+    for (at, bytes) in snapshots {
+        if snapshot::read(dir, at)?.is_none() {
+            missing.push((at, bytes));
+        }
+    }
+    Ok(Rebuilt { producers, snapshots: missing })
 }
 
 /// The transactions that were aborted in `wanted`, a segment that is no longer written.
@@ -142,10 +168,17 @@ pub(crate) fn aborted_in(
     let to = segments.get(place + 1).map_or(Offset::MAX, |next| next.base_offset());
     let Start { from, mut producers } = newest_snapshot(dir, log_start, wanted.base_offset())?;
     let mut aborted = Vec::new();
-    note_batches(&mut producers, segments, (from, to), None, |segment, ended| {
-        if Arc::ptr_eq(segment, wanted) {
-            aborted.extend(ended.aborted());
-        }
-    })?;
+    note_batches(
+        &mut producers,
+        segments,
+        (from, to),
+        None,
+        |_, _| {},
+        |segment, ended| {
+            if Arc::ptr_eq(segment, wanted) {
+                aborted.extend(ended.aborted());
+            }
+        },
+    )?;
     Ok(aborted)
 }

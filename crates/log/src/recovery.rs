@@ -13,7 +13,7 @@ use crate::log::{Parts, SegmentStart};
 use crate::open::{Files, Recovered, Recovery};
 use crate::scan::{Scanner, Step};
 use crate::segment::Segment;
-use crate::{LogError, LogOptions, names, rebuild};
+use crate::{LogError, LogOptions, names, rebuild, snapshot};
 
 /// How far behind a bad batch whole ones are looked for, in bytes.
 const DAMAGE_BYTES_MAX: usize = 16 << 20;
@@ -99,15 +99,22 @@ pub(crate) fn recover(
     }
 
     let bounds = (log_start, log_end);
-    let producers = rebuild::after_crash(dir, &segments, first_scanned, bounds, recovery.recovery_point, now_ms)?;
+    let rebuilt = rebuild::after_crash(dir, &segments, first_scanned, bounds, recovery.recovery_point, now_ms)?;
     let (active, rolled) = segments.split_last().expect("a log has at least one segment");
     for segment in rolled.iter().skip(first_scanned) {
         segment.finish(&segment.file()?.0)?;
         segment.close_file();
     }
+    // Compaction relies on one at the end of each segment that it looks at.
+    for (at, bytes) in &rebuilt.snapshots {
+        snapshot::write(dir, *at, bytes)?;
+    }
+    rolled.iter().for_each(|segment| segment.set_finished());
     if is_cut {
         // Entries behind the cut would later lead into other batches.
         active.write_indexes(false, true)?;
+    } else {
+        active.cut_index_files()?;
     }
     for at in files.snapshots.iter().filter(|at| **at > log_end) {
         millpond_disk::remove_file(&names::path(dir, *at, names::SNAPSHOT))?;
@@ -122,6 +129,7 @@ pub(crate) fn recover(
     let started = SegmentStart::of_opened(active.size(), now_ms);
     let checkpoint_snapshot = files.checkpoint_snapshot;
     let compaction = files.compaction;
+    let producers = rebuilt.producers;
     let parts =
         Parts { segments, file, log_start, log_end, producers, epochs, started, checkpoint_snapshot, compaction };
     Ok((parts, recovered))
@@ -174,11 +182,17 @@ fn scan_segment(
     let recovery_point = recovery.recovery_point;
     let path = names::path(dir, base, names::LOG);
     let file = Arc::new(File::open(&path)?);
-    let (mut indexes, start, mut end) = trusted_front(dir, base, len, recovery_point, &file)?;
     // What the last run could not sync, and the disk does not have, must not be found in the system's cache: who comes
     // after this believes that it is durable, and the journal may have it.
-    file.sync_data()?;
-    file.forget_cached()?;
+    forget_unsynced(&file)?;
+    for kind in [names::INDEX, names::TIME_INDEX] {
+        match File::open(&names::path(dir, base, kind)) {
+            Ok(index) => forget_unsynced(&index)?,
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let (mut indexes, start, mut end) = trusted_front(dir, base, len, recovery_point, &file)?;
     let mut scanner = Scanner::batches(&file, start, len);
     let broken = loop {
         let at = scanner.position();
@@ -277,6 +291,11 @@ fn trusted_front(
         }
         _ => Ok(none()),
     }
+}
+
+fn forget_unsynced(file: &File) -> Result<(), LogError> {
+    file.sync_data()?;
+    Ok(file.forget_cached()?)
 }
 
 fn remove_segment(dir: &Path, base: Offset) -> Result<(), LogError> {

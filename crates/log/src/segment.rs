@@ -30,7 +30,7 @@ pub(crate) struct Segment {
     /// Bytes of whole batches in `.log`; what is behind them is not ours yet.
     size: AtomicU64,
     indexes: RwLock<Indexes>,
-    /// Bytes and indexes are durable, and nobody writes to its files any more.
+    /// Bytes, indexes and the producers' snapshot at its end are durable, and nobody writes to its files any more.
     is_finished: AtomicBool,
     pub(crate) txn_index: TxnIndex,
     /// Held while the index files are written, so that they hold one writer's entries.
@@ -188,6 +188,15 @@ impl Segment {
         Ok(())
     }
 
+    /// Cuts off what the index files hold beyond what is in memory.
+    pub(crate) fn cut_index_files(&self) -> Result<(), LogError> {
+        let _files = self.index_files.lock();
+        match &*self.indexes.read() {
+            Indexes::Memory(memory) => memory.cut_files(&self.path(names::INDEX), &self.path(names::TIME_INDEX)),
+            Indexes::Disk { .. } => Ok(()),
+        }
+    }
+
     /// The last sync of a rolled segment: bytes and indexes become durable, and the indexes leave the memory.
     pub(crate) fn finish(&self, file: &File) -> Result<(), LogError> {
         file.sync_data()?;
@@ -197,8 +206,12 @@ impl Segment {
         if let Indexes::Memory(memory) = &*indexes {
             *indexes = Indexes::Disk { max: Some(memory.max()) };
         }
-        self.is_finished.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// The snapshot of the producers at its end is written, too: it may be compacted.
+    pub(crate) fn set_finished(&self) {
+        self.is_finished.store(true, Ordering::Release);
     }
 
     /// The indexes in memory, built from the files or from `.log`, for a segment that is written again.
@@ -245,7 +258,7 @@ impl Segment {
         self.close_file();
     }
 
-    /// Whether bytes and indexes are durable, and nobody writes to its files any more.
+    /// Whether bytes, indexes and the producers' snapshot at its end are durable, and nobody writes to its files any more.
     pub(crate) fn is_finished(&self) -> bool {
         self.is_finished.load(Ordering::Acquire)
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use millpond_types::{Offset, TimestampMs};
 
+use crate::append::Unsynced;
 use crate::log::Writer;
 use crate::{LogError, PartitionLog, names, snapshot};
 
@@ -60,7 +61,8 @@ impl PartitionLog {
         let file = writer.file.clone();
         let unsynced = std::mem::take(&mut writer.unsynced);
         let length_dirty = std::mem::take(&mut writer.length_dirty);
-        let folder_dirty = std::mem::take(&mut writer.folder_dirty);
+        // A segment that is finished late gets its index files late.
+        let folder_dirty = std::mem::take(&mut writer.folder_dirty) || !unsynced.is_empty();
         let epochs_dirty = std::mem::take(&mut writer.epochs_dirty);
         let epochs = epochs_dirty.then(|| self.epochs.read().clone());
         drop(writer);
@@ -73,6 +75,8 @@ impl PartitionLog {
                 other => other?,
             }
         }
+        // A start after a crash completes the indexes of the segment that the recovery point lies in or ends, and of those behind it.
+        let synced = unfinished.first().map_or(end, |rolled: &Unsynced| rolled.snapshot.0.min(end));
         if !unfinished.is_empty() {
             self.writer.lock().unsynced.splice(..0, unfinished);
         }
@@ -87,9 +91,9 @@ impl PartitionLog {
             Some(Err(LogError::Disk(error))) if error.is_full() => self.writer.lock().epochs_dirty = true,
             Some(other) => {
                 other?;
-                self.synced_end.fetch_max(end, Ordering::AcqRel);
+                self.synced_end.fetch_max(synced, Ordering::AcqRel);
             }
-            None => drop(self.synced_end.fetch_max(end, Ordering::AcqRel)),
+            None => drop(self.synced_end.fetch_max(synced, Ordering::AcqRel)),
         }
         self.durable_end.fetch_max(end, Ordering::AcqRel);
         Ok(end)

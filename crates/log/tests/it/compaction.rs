@@ -292,6 +292,38 @@ fn what_producers_sent_is_known_after_their_records_are_gone_and_no_snapshot_is_
 }
 
 #[test]
+fn a_start_after_a_crash_writes_the_snapshots_that_compaction_relies_on() {
+    let scratch = Scratch::with(options());
+    let log = scratch.create();
+    for sequence in 0..30 {
+        let options = BatchOptions { producer: Some((7, 0, sequence)), ..BatchOptions::default() };
+        append(&log, built(options, NOW, &[("a", Some("some value"))]));
+    }
+    roll(&log);
+    let is_snapshot = |name: &String| name.ends_with(".snapshot");
+    let written: Vec<String> = scratch.names().into_iter().filter(is_snapshot).collect();
+    let read = |scratch: &Scratch, name: &str| std::fs::read(scratch.dir().join(name)).unwrap();
+    assert!(written.len() > 3);
+    // The crash came right after the rolls; or it left one that is not whole.
+    for damage in [None, Some([0; 10])] {
+        let image = scratch.crash_image();
+        for name in &written {
+            match damage {
+                None => std::fs::remove_file(image.dir().join(name)).unwrap(),
+                Some(bytes) => std::fs::write(image.dir().join(name), bytes).unwrap(),
+            }
+        }
+        drop(image.open_crashed(0));
+        let found: Vec<String> = image.names().into_iter().filter(is_snapshot).collect();
+        assert_eq!(found, written);
+        for name in &written {
+            // The times are those of the start.
+            assert_eq!(read(&image, name).len(), read(&scratch, name).len(), "{name}");
+        }
+    }
+}
+
+#[test]
 fn records_without_a_key_go_and_what_cannot_be_read_stays() {
     let scratch = Scratch::with(options());
     let log = scratch.create();
