@@ -82,7 +82,6 @@ pub use internal_records::NewRecord;
 pub use metrics::BrokerMetrics;
 pub use millpond_log::{
     AbortedTransaction, AbortedTransactions, Appended, BatchPiece, FetchedBytes, FilePiece, FoundBatches,
-    OPEN_SEGMENTS_MAX,
 };
 pub use partition::Partition;
 pub use priority::lower_thread_priority;

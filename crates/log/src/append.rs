@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
-use millpond_disk::{DiskError, File};
 use millpond_records::{BatchHeader, HEADER_LEN, crc32c, stamp};
 use millpond_types::{LeaderEpoch, Offset, TimestampMs};
 use parking_lot::MutexGuard;
@@ -37,7 +36,6 @@ pub struct Appended {
 #[derive(Debug)]
 pub(crate) struct Unsynced {
     pub(crate) segment: Arc<Segment>,
-    pub(crate) file: Arc<File>,
     /// Room was reserved for it, perhaps more than it took.
     pub(crate) is_preallocated: bool,
     /// The producers' snapshot at the next segment's base offset.
@@ -120,17 +118,19 @@ impl PartitionLog {
         options: &LogOptions,
         now_ms: TimestampMs,
     ) -> Result<(), AppendError> {
-        writer.read_segment_start()?;
+        let refused = |error: LogError| match error {
+            LogError::Disk(error) => AppendError::Disk(error),
+            other => AppendError::Poisoned { reason: other.to_string() },
+        };
+        self.read_segment_start(writer).map_err(refused)?;
         if writer.must_roll(options, header, now_ms) {
-            self.roll(writer, options).map_err(|error| match error {
-                LogError::Disk(error) => AppendError::Disk(error),
-                other => AppendError::Poisoned { reason: other.to_string() },
-            })?;
+            self.roll(writer, options).map_err(refused)?;
         }
         let position = writer.position;
-        if let Err(error) = writer.file.write_all_at(batch, position) {
+        let file = self.open_files.file_to_write(&writer.active).map_err(refused)?;
+        if let Err(error) = file.write_all_at(batch, position) {
             // Of a full disk the part that fitted is given back, and nothing has happened.
-            if !error.is_full() || writer.file.set_len(position).is_err() {
+            if !error.is_full() || file.set_len(position).is_err() {
                 self.poison(error.to_string());
             }
             // A clean start believes the length.
@@ -213,12 +213,29 @@ impl PartitionLog {
         Appended { base_offset, last_offset, log_append_time_ms: -1, log_start_offset, duplicate }
     }
 
+    /// Learns from the active segment's first batch when it was begun, if it was opened with batches in it.
+    fn read_segment_start(&self, writer: &mut Writer) -> Result<(), LogError> {
+        if !writer.started.unread {
+            return Ok(());
+        }
+        let header = self.open_files.file_of(&writer.active)?.read_at(HEADER_LEN, 0)?;
+        let started = &mut writer.started;
+        started.unread = false;
+        if let Ok(header) = BatchHeader::parse(&header)
+            && header.max_timestamp >= 0
+        {
+            started.first_timestamp = Some(header.max_timestamp);
+            started.first_append_ms = started.first_append_ms.map(|opened| opened.min(header.max_timestamp));
+        }
+        Ok(())
+    }
+
     /// Begins a new segment if the active one is older than `segment.ms`; `true` if it did.
     pub fn roll_if_due(&self, now_ms: TimestampMs) -> Result<bool, LogError> {
         let options = self.options();
         let mut writer = self.writer.lock();
         self.check_poison()?;
-        writer.read_segment_start()?;
+        self.read_segment_start(&mut writer)?;
         let waited = writer.started.first_append_ms.map_or(0, |first| now_ms.saturating_sub(first));
         if writer.position == 0 || waited <= options.segment_ms.saturating_sub(writer.jitter(&options)) {
             return Ok(false);
@@ -250,7 +267,6 @@ impl PartitionLog {
         let segment = Arc::new(segment);
         writer.unsynced.push(Unsynced {
             segment: std::mem::replace(&mut writer.active, segment.clone()),
-            file: std::mem::replace(&mut writer.file, file),
             is_preallocated: options.preallocate,
             snapshot: (base_offset, snapshot::encode(&writer.producers)),
         });
@@ -267,9 +283,9 @@ impl Unsynced {
     pub(crate) fn finish(&self, dir: &Path) -> Result<(), LogError> {
         if self.is_preallocated {
             // The same length, but what is reserved behind it is given back.
-            self.file.set_len(self.segment.size())?;
+            self.segment.file_to_write()?.set_len(self.segment.size())?;
         }
-        self.segment.finish(&self.file)?;
+        self.segment.finish()?;
         snapshot::write(dir, self.snapshot.0, &self.snapshot.1)?;
         self.segment.set_finished();
         self.segment.close_file();
@@ -278,22 +294,6 @@ impl Unsynced {
 }
 
 impl Writer {
-    /// Learns from the active segment's first batch when it was begun, if it was opened with batches in it.
-    fn read_segment_start(&mut self) -> Result<(), DiskError> {
-        if !self.started.unread {
-            return Ok(());
-        }
-        self.started.unread = false;
-        let header = self.file.read_at(HEADER_LEN, 0)?;
-        if let Ok(header) = BatchHeader::parse(&header)
-            && header.max_timestamp >= 0
-        {
-            self.started.first_timestamp = Some(header.max_timestamp);
-            self.started.first_append_ms = self.started.first_append_ms.map(|opened| opened.min(header.max_timestamp));
-        }
-        Ok(())
-    }
-
     /// Whether a batch goes to a new segment: by size, by time, because an index is full, or because the batch's
     /// offsets are too far from the segment's first (Kafka's rules).
     fn must_roll(&self, options: &LogOptions, batch: &BatchHeader, now_ms: TimestampMs) -> bool {

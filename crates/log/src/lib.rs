@@ -45,15 +45,16 @@
 //! # Bounds
 //!
 //! [`LogOptions::journal_bytes_max`] a log for batches that wait for the journal,
-//! [`LogOptions::tail_bytes_max`] a log and [`TailBudget`] a node for the tail, [`PRODUCERS_MAX`] producers and
+//! [`LogOptions::tail_bytes_max`] a log and [`LogBudget`] a node for the tail, [`PRODUCERS_MAX`] producers and
 //! [`OPEN_TRANSACTIONS_MAX`] open transactions a log and 1,024 whose marker is not seen yet, [`LogOptions::index_bytes_max`] a segment for each of its indexes,
-//! [`OPEN_SEGMENTS_MAX`] open files of rolled segments a log (and those of the [`FilePiece`]s that somebody holds, which
+//! [`LogBudget::with_files`] open files of segments a node (and those of the [`FilePiece`]s that somebody holds, which
 //! also keep deleted ones on the disk), [`UNSYNCED_SEGMENTS_MAX`] rolled segments that wait for a
 //! sync, [`DECOMPRESSED_BYTES_MAX`] for a batch that a time is looked for in.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod append;
+mod budget;
 pub mod checkpoint;
 mod compaction;
 mod epochs;
@@ -84,17 +85,16 @@ mod truncate;
 mod txn_index;
 
 pub use append::{Appended, UNSYNCED_SEGMENTS_MAX};
+pub use budget::LogBudget;
 pub use compaction::{Cleanable, Compacted, Compaction, STEP_BYTES, Step};
 pub use error::{AppendError, LogError, ReadError};
 pub use fresh::FreshBatches;
 pub use log::{PartitionLog, SegmentInfo};
 pub use open::{Recovered, Recovery};
-pub use open_files::OPEN_SEGMENTS_MAX;
 pub use options::LogOptions;
 pub use partition_metadata::read_topic_id;
 pub use producers::{ActiveProducer, OPEN_TRANSACTIONS_MAX, PRODUCERS_MAX};
 pub use read::{BatchPiece, FetchedBytes, FilePiece, FoundBatches};
-pub use tail::TailBudget;
 pub use time::DECOMPRESSED_BYTES_MAX;
 pub use transactions::AbortedTransactions;
 pub use txn_index::AbortedTransaction;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use millpond_disk::{File, FolderEntry};
+use millpond_disk::FolderEntry;
 use millpond_types::{Offset, TimestampMs};
 
 use crate::compaction::{self, CompactionCheckpoint};
@@ -11,7 +11,7 @@ use crate::epochs::LeaderEpochs;
 use crate::log::{Parts, SegmentStart};
 use crate::segment::Segment;
 use crate::txn_index::TxnIndex;
-use crate::{LogError, LogOptions, PartitionLog, TailBudget, names, partition_metadata, recovery, snapshot};
+use crate::{LogBudget, LogError, LogOptions, PartitionLog, names, partition_metadata, recovery, snapshot};
 
 /// What the node knows of a log from its last run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,7 +67,7 @@ impl PartitionLog {
     pub fn open(
         dir: &Path,
         options: LogOptions,
-        budget: Arc<TailBudget>,
+        budget: Arc<LogBudget>,
         recovery: Recovery,
         now_ms: TimestampMs,
     ) -> Result<(PartitionLog, Recovered), LogError> {
@@ -180,7 +180,6 @@ fn open_clean(
         segments.push(Arc::new(Segment::on_disk(dir, *base, *len, files.txn_index(*base), interval_bytes)));
     }
     let Some(active) = segments.last() else { return Ok(Err(None)) };
-    let (file, _): (Arc<File>, bool) = active.file()?;
     active.load_indexes()?;
     if !active.load_txn_index(log_end)? {
         return Ok(Err(Some("the transaction index of the last segment is damaged".to_owned())));
@@ -191,5 +190,5 @@ fn open_clean(
     let log_start = first.max(recovery.log_start_offset);
     let checkpoint_snapshot = files.checkpoint_snapshot;
     let compaction = files.compaction;
-    Ok(Ok(Parts { file, segments, log_start, log_end, producers, epochs, started, checkpoint_snapshot, compaction }))
+    Ok(Ok(Parts { segments, log_start, log_end, producers, epochs, started, checkpoint_snapshot, compaction }))
 }

@@ -214,12 +214,12 @@ impl PartitionLog {
         pieces: Option<&mut Vec<BatchPiece>>,
     ) -> Result<(), LogError> {
         let from = fetched.next_offset;
-        let (segment, is_active) = self.segment_of(from);
+        let segment = self.segment_of(from);
         if segment.base_offset() > from {
             let (log_start, log_end) = (self.log_start_offset(), self.log_end_offset());
             return Err(LogError::OutOfRange { offset: from, log_start, log_end });
         }
-        let file = self.open_files.file_of(&segment, is_active)?;
+        let file = self.open_files.file_of(&segment)?;
         let first = fetched.len == 0;
         let room = bytes_max - fetched.len.min(bytes_max);
         let whole_first_batch = first && whole_first_batch;

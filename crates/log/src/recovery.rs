@@ -102,7 +102,7 @@ pub(crate) fn recover(
     let rebuilt = rebuild::after_crash(dir, &segments, first_scanned, bounds, recovery.recovery_point, now_ms)?;
     let (active, rolled) = segments.split_last().expect("a log has at least one segment");
     for segment in rolled.iter().skip(first_scanned) {
-        segment.finish(&segment.file()?.0)?;
+        segment.finish()?;
         segment.close_file();
     }
     // Compaction relies on one at the end of each segment that it looks at.
@@ -125,13 +125,11 @@ pub(crate) fn recover(
         epochs.write(dir)?;
     }
     millpond_disk::sync_dir(dir)?;
-    let (file, _) = active.file()?;
     let started = SegmentStart::of_opened(active.size(), now_ms);
     let checkpoint_snapshot = files.checkpoint_snapshot;
     let compaction = files.compaction;
     let producers = rebuilt.producers;
-    let parts =
-        Parts { segments, file, log_start, log_end, producers, epochs, started, checkpoint_snapshot, compaction };
+    let parts = Parts { segments, log_start, log_end, producers, epochs, started, checkpoint_snapshot, compaction };
     Ok((parts, recovered))
 }
 

@@ -35,9 +35,46 @@ pub(crate) struct Segment {
     pub(crate) txn_index: TxnIndex,
     /// Held while the index files are written, so that they hold one writer's entries.
     index_files: Mutex<()>,
-    /// The open `.log`. Always there while the segment is written or not synced, later as long as the log's
-    /// cache of open segments keeps it.
-    file: Mutex<Option<Arc<File>>>,
+    file: Mutex<OpenFile>,
+    /// What the node's cache of open files knows of it.
+    pub(crate) uses: FileUses,
+}
+
+/// The open `.log`, and what keeps it open.
+#[derive(Debug, Default)]
+struct OpenFile {
+    file: Option<Arc<File>>,
+    /// How often somebody began to write.
+    writes: u64,
+    /// Those of them that a sync has covered. Before it has covered all the file stays open: who opens it later might not be told
+    /// what could not be written.
+    synced: u64,
+    /// Another segment's file has the name.
+    is_retired: bool,
+}
+
+/// Whether the node's cache of open files has a segment, and whether it was used since the cache asked.
+#[derive(Debug, Default)]
+pub(crate) struct FileUses {
+    is_cached: AtomicBool,
+    is_used: AtomicBool,
+}
+
+impl FileUses {
+    /// Whether the cache had it before.
+    pub(crate) fn note_use(&self) -> bool {
+        self.is_used.store(true, Ordering::Relaxed);
+        self.is_cached.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether it was used since the last call.
+    pub(crate) fn take_used(&self) -> bool {
+        self.is_used.swap(false, Ordering::Relaxed)
+    }
+
+    pub(crate) fn leave_cache(&self) {
+        self.is_cached.store(false, Ordering::Release);
+    }
 }
 
 #[derive(Debug)]
@@ -81,7 +118,8 @@ impl Segment {
             is_finished: AtomicBool::new(false),
             txn_index,
             index_files: Mutex::new(()),
-            file: Mutex::new(Some(file.clone())),
+            file: Mutex::new(OpenFile { file: Some(file.clone()), ..OpenFile::default() }),
+            uses: FileUses::default(),
         }
     }
 
@@ -103,7 +141,8 @@ impl Segment {
             is_finished: AtomicBool::new(true),
             txn_index,
             index_files: Mutex::new(()),
-            file: Mutex::new(None),
+            file: Mutex::default(),
+            uses: FileUses::default(),
         }
     }
 
@@ -151,20 +190,54 @@ impl Segment {
 
     /// The open `.log`, and whether it was opened for this call.
     pub(crate) fn file(&self) -> Result<(Arc<File>, bool), LogError> {
-        let mut open = self.file.lock();
-        if let Some(file) = &*open {
+        self.open(&mut self.file.lock())
+    }
+
+    fn open(&self, open: &mut OpenFile) -> Result<(Arc<File>, bool), LogError> {
+        if let Some(file) = &open.file {
             return Ok((file.clone(), false));
         }
         let file = Arc::new(File::open(&self.path(names::LOG))?);
-        *open = Some(file.clone());
+        open.file = Some(file.clone());
         Ok((file, true))
     }
 
-    /// Lets the open `.log` go, unless the indexes are still in memory: then it is written or not synced.
-    pub(crate) fn close_file(&self) {
-        if matches!(&*self.indexes.read(), Indexes::Disk { .. }) {
-            *self.file.lock() = None;
+    /// The open `.log` for somebody who writes, and it stays open until that is synced.
+    pub(crate) fn file_to_write(&self) -> Result<Arc<File>, LogError> {
+        let mut open = self.file.lock();
+        let (file, _) = self.open(&mut open)?;
+        open.writes += 1;
+        Ok(file)
+    }
+
+    /// Makes what was written to `.log` before this call durable.
+    pub(crate) fn sync(&self) -> Result<(), LogError> {
+        let (file, writes) = {
+            let open = self.file.lock();
+            match &open.file {
+                Some(file) if open.synced < open.writes => (file.clone(), open.writes),
+                _ => return Ok(()),
+            }
+        };
+        file.sync_data()?;
+        let mut open = self.file.lock();
+        open.synced = open.synced.max(writes);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.file.lock().file.is_some()
+    }
+
+    /// Lets the open `.log` go, unless something in it is not synced, or its name is another file's. Says whether it did.
+    pub(crate) fn close_file(&self) -> bool {
+        let mut open = self.file.lock();
+        if open.synced < open.writes || open.is_retired {
+            return false;
         }
+        open.file = None;
+        true
     }
 
     /// Writes the indexes' new entries to their files, with the last timestamp if `complete`. Readers do not wait for
@@ -198,8 +271,8 @@ impl Segment {
     }
 
     /// The last sync of a rolled segment: bytes and indexes become durable, and the indexes leave the memory.
-    pub(crate) fn finish(&self, file: &File) -> Result<(), LogError> {
-        file.sync_data()?;
+    pub(crate) fn finish(&self) -> Result<(), LogError> {
+        self.sync()?;
         self.write_indexes(true, true)?;
         self.txn_index.leave_memory();
         let mut indexes = self.indexes.write();
@@ -242,9 +315,11 @@ impl Segment {
         if !self.load_txn_index(Offset::MAX)? {
             return Ok(false);
         }
-        // In this order: with the indexes in memory, nobody closes the file any more.
         self.keep_indexes_in_memory()?;
-        self.file().map(|_| true)
+        let mut open = self.file.lock();
+        self.open(&mut open)?;
+        open.is_retired = true;
+        Ok(true)
     }
 
     /// Undoes [`Segment::retire`]: nobody takes its place for now.
@@ -255,6 +330,7 @@ impl Segment {
         }
         drop(indexes);
         self.txn_index.leave_memory();
+        self.file.lock().is_retired = false;
         self.close_file();
     }
 
@@ -455,7 +531,7 @@ impl Segment {
             built.note(header.last_offset(), header.max_timestamp, position, len, self.interval_bytes);
         }
         if opened {
-            *self.file.lock() = None;
+            self.close_file();
         }
         Ok(built)
     }

@@ -58,9 +58,9 @@ impl PartitionLog {
     pub(crate) fn sync_round(&self) -> Result<Offset, LogError> {
         let mut writer = self.writer.lock();
         let Writer { next_offset: end, .. } = *writer;
-        let file = writer.file.clone();
+        let active = writer.active.clone();
         let unsynced = std::mem::take(&mut writer.unsynced);
-        let length_dirty = std::mem::take(&mut writer.length_dirty);
+        writer.length_dirty = false;
         // A segment that is finished late gets its index files late.
         let folder_dirty = std::mem::take(&mut writer.folder_dirty) || !unsynced.is_empty();
         let epochs_dirty = std::mem::take(&mut writer.epochs_dirty);
@@ -80,9 +80,8 @@ impl PartitionLog {
         if !unfinished.is_empty() {
             self.writer.lock().unsynced.splice(..0, unfinished);
         }
-        if end > self.recovery_point() || length_dirty {
-            file.sync_data()?;
-        }
+        active.sync()?;
+        self.open_files.shrink();
         if folder_dirty {
             millpond_disk::sync_dir(&self.dir)?;
         }

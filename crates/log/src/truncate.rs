@@ -32,8 +32,8 @@ impl PartitionLog {
     }
 
     fn cut(&self, writer: &mut Writer, offset: Offset) -> Result<Offset, LogError> {
-        let (segment, _) = self.segment_of(offset);
-        let (file, _) = segment.file()?;
+        let segment = self.segment_of(offset);
+        let file = self.open_files.file_of(&segment)?;
         if !segment.load_txn_index(Offset::MAX)? {
             self.rebuild_txn_index(&segment, "its file is damaged")?;
             segment.load_txn_index(Offset::MAX)?;
@@ -72,8 +72,8 @@ impl PartitionLog {
         }
         writer.unsynced.retain(|rolled| !Arc::ptr_eq(&rolled.segment, &segment));
         segment.load_indexes()?;
-        file.set_len(position)?;
-        file.sync_data()?;
+        segment.file_to_write()?.set_len(position)?;
+        segment.sync()?;
         segment.truncate_to(end, position)?;
         segment.write_indexes(false, true)?;
 
@@ -96,7 +96,6 @@ impl PartitionLog {
             writer.started = SegmentStart { unread: position > 0, ..SegmentStart::default() };
         }
         writer.active = segment;
-        writer.file = file;
         writer.position = position;
         writer.next_offset = end;
         writer.fresh.restart(end);

@@ -8,7 +8,7 @@ use std::thread;
 
 use bytes::BytesMut;
 use millpond_disk::{Crash, SimulatedDisk};
-use millpond_log::{Compacted, LogError, LogOptions, PartitionLog, Recovery, Step, TailBudget};
+use millpond_log::{Compacted, LogBudget, LogError, LogOptions, PartitionLog, Recovery, Step};
 use millpond_records::{BatchBuilder, BatchOptions, Compression, batches, verify_crc};
 use millpond_types::{Offset, TopicId};
 use proptest::prelude::*;
@@ -503,7 +503,7 @@ fn readers_find_every_newest_record_while_segments_are_swapped() {
 /// A log on the simulated disk, of which some was compacted and more can be.
 fn prepared(disk: &SimulatedDisk) -> (PartitionLog, Vec<Record>) {
     let id = TopicId::from_uuid("00000000-0000-0000-0000-000000000001".parse().unwrap());
-    let log = PartitionLog::create(&folder(disk), id, crash_options(), TailBudget::new(0)).unwrap();
+    let log = PartitionLog::create(&folder(disk), id, crash_options(), LogBudget::new(0)).unwrap();
     let fill = |from: usize, to: usize| {
         for n in from..to {
             append(&log, keyed(&[(&(n % 5).to_string(), Some(&n.to_string())), (&format!("only {n}"), Some("x"))]));
@@ -526,7 +526,7 @@ fn folder(disk: &SimulatedDisk) -> std::path::PathBuf {
 }
 
 fn reopen(dir: &Path) -> PartitionLog {
-    let (log, recovered) = PartitionLog::open(dir, crash_options(), TailBudget::new(0), crashed(), NOW).unwrap();
+    let (log, recovered) = PartitionLog::open(dir, crash_options(), LogBudget::new(0), crashed(), NOW).unwrap();
     assert_eq!(recovered.reason, None);
     log
 }
@@ -547,7 +547,7 @@ fn a_crash_at_any_call_to_the_disk_leaves_each_segment_old_or_new() {
         disk.restart(if calls % 2 == 0 { Crash::PowerCut } else { Crash::Kill });
         // A crash during the start after it, too.
         disk.go_off_after(calls % 17);
-        let _ = PartitionLog::open(&folder(&disk), crash_options(), TailBudget::new(0), crashed(), NOW);
+        let _ = PartitionLog::open(&folder(&disk), crash_options(), LogBudget::new(0), crashed(), NOW);
         disk.restart(if calls % 3 == 0 { Crash::PowerCut } else { Crash::Kill });
 
         let log = reopen(&folder(&disk));

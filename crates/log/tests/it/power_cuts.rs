@@ -4,7 +4,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use millpond_disk::{Crash, Operation, Permit, Random, SimulatedDisk};
-use millpond_log::{LogOptions, PartitionLog, Recovery, TailBudget};
+use millpond_log::{LogBudget, LogOptions, PartitionLog, Recovery};
 use millpond_types::{Offset, TopicId};
 
 use crate::committed::{Abort, Commit, check_committed, marker, transactional};
@@ -62,7 +62,7 @@ fn run(seed: u64, leave_out: fn(Operation, &str) -> bool) {
         if leave_out(operation, name) { Permit::Pretend } else { Permit::Do }
     });
     let id = TopicId::from_uuid("00000000-0000-0000-0000-000000000001".parse().unwrap());
-    let mut log = PartitionLog::create(&dir, id, options(), TailBudget::new(1 << 20)).unwrap();
+    let mut log = PartitionLog::create(&dir, id, options(), LogBudget::new(1 << 20)).unwrap();
     let mut recovery_point = 0;
     for life in 0..LIVES {
         let known = log.active_producers();
@@ -77,7 +77,7 @@ fn run(seed: u64, leave_out: fn(Operation, &str) -> bool) {
         drop(living);
         disk.restart(if random.below(4) == 0 { Crash::Kill } else { Crash::PowerCut });
         let recovery = Recovery { clean: closed.is_some(), recovery_point, log_start_offset: 0, refuse_damage: false };
-        let (opened, _) = PartitionLog::open(&dir, options(), TailBudget::new(1 << 20), recovery, NOW).unwrap();
+        let (opened, _) = PartitionLog::open(&dir, options(), LogBudget::new(1 << 20), recovery, NOW).unwrap();
         assert!(opened.log_end_offset() >= durable, "seed {seed}, life {life}");
         check_committed(&opened, opened.log_end_offset(), &format!("seed {seed}, life {life}"));
         log = opened;
