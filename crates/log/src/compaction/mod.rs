@@ -17,7 +17,8 @@
 //! What cannot be decompressed or read stays as it is; what has no key goes, as in Kafka. Nothing is compacted beyond the last stable
 //! offset; transactions.rs tells what becomes of aborted records and of markers.
 //!
-//! With more keys than fit the memory that is given, the end is where it was full; another compaction goes on from there.
+//! With more keys than fit the memory that is given, all keys go to the disk first, and are sorted out there in parts (spill.rs). If
+//! the disk has no room for that, the end is where the memory was full; another compaction goes on from there.
 //!
 //! A compaction is done in steps of about [`STEP_BYTES`], between which nothing is held but memory and files: the log may be
 //! read, written, synced, cut and trimmed. What it was to replace and is gone meanwhile ends it.
@@ -26,6 +27,7 @@ mod checkpoint;
 mod latest;
 mod passes;
 mod rewrite;
+mod spill;
 mod swap;
 mod transactions;
 
@@ -43,6 +45,7 @@ use crate::segment::Segment;
 use crate::{LogError, PartitionLog, names};
 use latest::{KeyHash, LatestOffsets};
 use rewrite::Output;
+use spill::{SortOut, Sorted, Spill, Superseded};
 use transactions::Transactions;
 
 /// Bytes that a step reads; more if a batch is larger.
@@ -108,14 +111,18 @@ pub struct Compaction {
     /// Each segment, and where the next one begins; all of the log up to `end`.
     segments: Vec<(Arc<Segment>, Offset)>,
     place: Place,
-    /// The first pass is over.
-    is_collected: bool,
+    phase: Phase,
     /// The segment that is being written, and the number of the first of those that it is to replace.
     output: Option<(Output, usize)>,
     first_dirty: Offset,
     /// Records from here on are not looked at.
     end: Offset,
-    latest: LatestOffsets,
+    newest: Newest,
+    keys_bytes_max: usize,
+    /// There are files of spilled keys.
+    has_spilled: bool,
+    /// The disk had no room for the keys.
+    is_spill_refused: bool,
     /// Where each producer's last batch of records below `end` ends.
     last_offsets: HashMap<ProducerId, Offset>,
     /// Producers of which only markers came in this epoch.
@@ -125,6 +132,36 @@ pub struct Compaction {
     delete_horizon_ms: TimestampMs,
     keys_of_batch: Vec<(KeyHash, Offset)>,
     compacted: Compacted,
+}
+
+/// What the next step does.
+#[derive(Debug)]
+enum Phase {
+    /// The first pass.
+    Collect,
+    /// The first pass once more, and over all segments, since the keys do not fit the memory.
+    Spill(Box<Spill>),
+    /// What was spilled is sorted out.
+    SortOut(Box<SortOut>),
+    /// The second pass.
+    Rewrite,
+}
+
+/// How it is known whether there is a newer record with a key.
+#[derive(Debug)]
+enum Newest {
+    Table(LatestOffsets),
+    Spilled(Superseded),
+}
+
+impl Newest {
+    /// Whether a record is the newest one with its key. Asked with rising offsets.
+    fn is(&mut self, key: &[u8], offset: Offset) -> Result<bool, LogError> {
+        match self {
+            Newest::Table(latest) => Ok(latest.of(key).is_none_or(|latest| offset >= latest)),
+            Newest::Spilled(superseded) => superseded.contains(offset).map(|found| !found),
+        }
+    }
 }
 
 /// Where the next step goes on.
@@ -204,11 +241,14 @@ impl PartitionLog {
         Ok(Some(Compaction {
             segments,
             place: Place { segment: first, ..Place::default() },
-            is_collected: false,
+            phase: Phase::Collect,
             output: None,
             first_dirty,
             end,
-            latest: LatestOffsets::new(self.topic_id, keys_bytes_max),
+            newest: Newest::Table(LatestOffsets::new(self.topic_id, keys_bytes_max)),
+            keys_bytes_max,
+            has_spilled: false,
+            is_spill_refused: false,
             last_offsets: last_offsets.filter(|(_, last)| *last < end).collect(),
             without_records,
             transactions: Transactions::default(),
@@ -224,7 +264,17 @@ impl PartitionLog {
     /// A failed write leaves everything as it was, unless it is that of the swap itself: that poisons the log.
     pub fn compaction_step(&self, compaction: &mut Compaction) -> Result<Step, LogError> {
         self.check_poison()?;
-        let step = if compaction.is_collected { self.rewrite(compaction) } else { self.collect(compaction) };
+        let step = match &compaction.phase {
+            Phase::Collect => self.collect(compaction),
+            Phase::Spill(_) | Phase::SortOut(_) => match self.spill(compaction) {
+                Err(LogError::Disk(error)) if error.is_full() => {
+                    tracing::warn!(log = %self.dir.display(), %error, "the keys are not sorted on the disk, but a part of them at a time");
+                    self.collect_less(compaction)
+                }
+                other => other,
+            },
+            Phase::Rewrite => self.rewrite(compaction),
+        };
         if !matches!(step, Ok(Step::More(_))) {
             self.end_compaction(compaction);
         }
@@ -239,6 +289,7 @@ impl PartitionLog {
         {
             output.discard(&self.dir);
         }
+        compaction.forget_spilled(&self.dir);
     }
 
     /// The segments that nobody writes to any more, with where the next one begins.
@@ -309,12 +360,70 @@ impl PartitionLog {
         })?;
         let Some(read) = read else { return Ok(Step::Abandoned) };
         compaction.compacted.bytes_read += read;
+        if is_full && !compaction.is_spill_refused {
+            compaction.has_spilled = true;
+            compaction.place = Place::default();
+            compaction.end = compaction.segments.last().map_or(compaction.end, |(_, end)| *end);
+            compaction.newest = Newest::Table(LatestOffsets::new(self.topic_id, 0));
+            return match Spill::create(&self.dir, self.topic_id, compaction.keys_bytes_max) {
+                Ok(spill) => {
+                    compaction.phase = Phase::Spill(Box::new(spill));
+                    Ok(Step::More(read))
+                }
+                Err(LogError::Disk(error)) if error.is_full() => self.collect_less(compaction),
+                Err(error) => Err(error),
+            };
+        }
         if is_full {
             return Ok(compaction.begin_rewrite());
         }
         let is_over = place.position >= segment.0.size();
         compaction.place = if is_over { Place { segment: place.segment + 1, ..Place::default() } } else { place };
         Ok(Step::More(read))
+    }
+
+    /// One step of spilling, or of sorting out what was spilled.
+    fn spill(&self, compaction: &mut Compaction) -> Result<Step, LogError> {
+        if let Phase::SortOut(sort_out) = &mut compaction.phase {
+            return match sort_out.step(&mut compaction.compacted.keys)? {
+                Sorted::More(read) => Ok(Step::More(read)),
+                Sorted::Done(superseded) => {
+                    compaction.newest = Newest::Spilled(superseded);
+                    Ok(compaction.begin_rewrite())
+                }
+            };
+        }
+        let mut place = compaction.place;
+        let Some(segment) = compaction.segments.get(place.segment).cloned() else {
+            let Phase::Spill(spill) = std::mem::replace(&mut compaction.phase, Phase::Collect) else {
+                unreachable!("the keys are being spilled")
+            };
+            compaction.phase = Phase::SortOut(Box::new(spill.sort_out()?));
+            return Ok(Step::More(0));
+        };
+        compaction.transactions.enter(self, &segment)?;
+        let read = self.for_each_batch(&segment, &mut place, |batch| compaction.spill(batch).map(|()| true))?;
+        let Some(read) = read else { return Ok(Step::Abandoned) };
+        let Phase::Spill(spill) = &mut compaction.phase else { unreachable!("the keys are being spilled") };
+        let written = spill.take_written();
+        compaction.compacted.bytes_read += read;
+        compaction.compacted.bytes_written += written;
+        let is_over = place.position >= segment.0.size();
+        compaction.place = if is_over { Place { segment: place.segment + 1, ..Place::default() } } else { place };
+        Ok(Step::More(read + written))
+    }
+
+    /// Begins the first pass again, for as many keys as fit the memory.
+    fn collect_less(&self, compaction: &mut Compaction) -> Result<Step, LogError> {
+        compaction.phase = Phase::Collect;
+        compaction.forget_spilled(&self.dir);
+        // Some file systems give the room back only then.
+        millpond_disk::sync_dir(&self.dir)?;
+        compaction.is_spill_refused = true;
+        compaction.newest = Newest::Table(LatestOffsets::new(self.topic_id, compaction.keys_bytes_max));
+        let first = compaction.segments.iter().position(|(_, end)| *end > compaction.first_dirty).unwrap_or(0);
+        compaction.place = Place { segment: first, ..Place::default() };
+        Ok(Step::More(0))
     }
 
     /// One step of the second pass.

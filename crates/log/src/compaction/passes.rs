@@ -1,18 +1,22 @@
 //! What the two passes do with a batch.
 
-use millpond_records::{BatchView, Retained, TransactionMarker};
+use std::path::Path;
+
+use millpond_records::{BatchHeader, BatchView, Retained, TransactionMarker};
 use millpond_types::Offset;
 
-use super::{Compaction, Place, Step};
+use super::{Compaction, Newest, Phase, Place, Step, spill};
 use crate::{DECOMPRESSED_BYTES_MAX, LogError, PRODUCERS_MAX};
 
 impl Compaction {
     pub(super) fn begin_rewrite(&mut self) -> Step {
         self.place = Place::default();
-        self.is_collected = true;
+        self.phase = Phase::Rewrite;
         // What lies behind the end stays as it is.
         let end = self.end;
-        self.compacted.keys = self.latest.len() as u64;
+        if let Newest::Table(latest) = &self.newest {
+            self.compacted.keys = latest.len() as u64;
+        }
         self.segments.retain(|(segment, _)| segment.base_offset() < end);
         Step::More(0)
     }
@@ -23,34 +27,68 @@ impl Compaction {
         if header.is_control() {
             return true;
         }
-        if header.has_producer()
-            && (self.last_offsets.len() < PRODUCERS_MAX || self.last_offsets.contains_key(&header.producer_id))
-        {
-            self.last_offsets.insert(header.producer_id, header.last_offset());
-        }
+        self.note_producer(&header);
         if header.next_offset() <= self.first_dirty || self.transactions.is_aborted(&header) {
             return true;
         }
-        let (latest, keys, first_dirty) = (&self.latest, &mut self.keys_of_batch, self.first_dirty);
-        keys.clear();
-        let read = batch.records(DECOMPRESSED_BYTES_MAX).and_then(|mut records| {
-            records.for_each(|record| {
-                if let Some(key) = record.key.filter(|_| record.offset >= first_dirty) {
-                    keys.push((latest.hash(key), record.offset));
-                }
-            })
-        });
-        if read.is_err() {
-            // It stays as a whole, and takes no place of others.
+        if !self.read_keys(batch, self.first_dirty) {
             return true;
         }
-        let fits = keys.iter().all(|(hash, offset)| self.latest.note(*hash, *offset));
+        let Newest::Table(latest) = &mut self.newest else { unreachable!("the first pass fills a table") };
+        let fits = self.keys_of_batch.iter().all(|(hash, offset)| latest.note(*hash, *offset));
         if fits {
             return true;
         }
         // What was noted of it is true all the same. Of a first batch that alone is too much, what does not fit stays twice.
         self.end = if header.base_offset > self.first_dirty { header.base_offset } else { header.next_offset() };
         false
+    }
+
+    /// Spills where the keys of a batch were written.
+    pub(super) fn spill(&mut self, batch: &BatchView<'_>) -> Result<(), LogError> {
+        if batch.header.is_control() {
+            return Ok(());
+        }
+        self.note_producer(&batch.header);
+        if self.transactions.is_aborted(&batch.header) || !self.read_keys(batch, 0) {
+            return Ok(());
+        }
+        let Phase::Spill(spill) = &mut self.phase else { unreachable!("the keys are being spilled") };
+        self.keys_of_batch.iter().try_for_each(|(hash, offset)| spill.note(*hash, *offset))
+    }
+
+    /// Notes a batch of records as its producer's last one so far.
+    fn note_producer(&mut self, header: &BatchHeader) {
+        if header.has_producer()
+            && (self.last_offsets.len() < PRODUCERS_MAX || self.last_offsets.contains_key(&header.producer_id))
+        {
+            self.last_offsets.insert(header.producer_id, header.last_offset());
+        }
+    }
+
+    /// Puts the hashes and offsets of a batch's keys from `from` on where they are looked for. `false`: it cannot be read. Then it stays
+    /// as a whole, and takes no place of others.
+    fn read_keys(&mut self, batch: &BatchView<'_>, from: Offset) -> bool {
+        let (newest, keys) = (&self.newest, &mut self.keys_of_batch);
+        let Newest::Table(hashes) = newest else { unreachable!("keys are read before they are sorted out") };
+        keys.clear();
+        let read = batch.records(DECOMPRESSED_BYTES_MAX).and_then(|mut records| {
+            records.for_each(|record| {
+                if let Some(key) = record.key.filter(|_| record.offset >= from) {
+                    keys.push((hashes.hash(key), record.offset));
+                }
+            })
+        });
+        read.is_ok()
+    }
+
+    /// Removes what was spilled.
+    pub(super) fn forget_spilled(&mut self, dir: &Path) {
+        if std::mem::take(&mut self.has_spilled)
+            && let Err(error) = spill::remove(dir)
+        {
+            tracing::warn!(%error, "the keys that compaction had spilled stay on the disk until the next start");
+        }
     }
 
     /// Writes of a batch what stays.
@@ -60,7 +98,8 @@ impl Compaction {
             return self.pass_on_control(batch);
         }
         self.transactions.pass(&header);
-        let (end, latest, now_ms) = (self.end, &self.latest, self.now_ms);
+        let (end, newest, now_ms) = (self.end, &mut self.newest, self.now_ms);
+        let mut failure = None;
         let Some((output, _)) = &mut self.output else { unreachable!("the second pass writes") };
         if header.base_offset >= end {
             return output.take_whole(batch);
@@ -80,10 +119,16 @@ impl Compaction {
                     without_key += 1;
                     return false;
                 };
-                let is_latest = latest.of(key).is_none_or(|latest| record.offset >= latest);
-                is_latest && (record.value.is_some() || !tombstones_go)
+                let is_newest = newest.is(key, record.offset).unwrap_or_else(|error| {
+                    failure = Some(error);
+                    true
+                });
+                is_newest && (record.value.is_some() || !tombstones_go)
             }),
         };
+        if let Some(failure) = failure {
+            return Err(failure);
+        }
         let is_last = self.segments.last().is_some_and(|(_, end)| *end == header.next_offset())
             || header.has_producer() && self.last_offsets.get(&header.producer_id) == Some(&header.last_offset());
         self.compacted.records_without_key += without_key;

@@ -145,8 +145,8 @@ static OWN: &[ConfigDefinition] = &[
         ConfigKind::Long,
         "67108864",
         Valid::AtLeast(1024 * 1024),
-        "How many bytes of memory the keys of a log that is being compacted may take, about 36 a key; with more keys it \
-         is compacted piece by piece. Kafka's default is twice that.",
+        "How many bytes of memory the keys of a log that is being compacted may take, about 36 a key; more keys are \
+         sorted out on the disk. Kafka's default is twice that.",
     ),
     define(
         "log.cleaner.io.max.bytes.per.second",
