@@ -71,6 +71,7 @@ mod segment;
 mod snapshot;
 mod sync;
 mod tail;
+mod take_over;
 mod time;
 mod truncate;
 
@@ -86,4 +87,5 @@ pub use partition_metadata::read_topic_id;
 pub use producers::{ActiveProducer, PRODUCERS_MAX};
 pub use read::{BatchPiece, FetchedBytes, FilePiece, FoundBatches};
 pub use tail::TailBudget;
+pub use take_over::{ForeignLog, TakeOverError, TakenOver};
 pub use time::DECOMPRESSED_BYTES_MAX;

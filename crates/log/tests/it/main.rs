@@ -11,4 +11,5 @@ mod model;
 mod reading;
 mod retention;
 mod scratch;
+mod take_over;
 mod truncation;
