@@ -6,7 +6,7 @@
 //!
 //! Start with [`PartitionLog`], its `append` in append.rs and `read` in read.rs; open.rs and recovery.rs tell
 //! what a start does; compaction/ is what keeps the newest record of each key. The [`journal`] makes small appends to many
-//! logs durable with one write. [`inspect`] reads the files of any log for operators.
+//! logs durable with one write. [`inspect`] reads the files of any log for operators; a [`ForeignLog`] is one of Kafka's that becomes ours.
 //!
 //! # The folder, in Kafka's own format
 //!

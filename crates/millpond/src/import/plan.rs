@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use millpond_broker::{METADATA_TOPIC, OFFSETS_TOPIC};
+use millpond_broker::OFFSETS_TOPIC;
 use millpond_log::LogError;
 use millpond_log::inspect::read_snapshot;
 use millpond_metadata::config::{TopicConfig, topic_config};
@@ -305,10 +305,8 @@ impl Planning<'_> {
             self.leave_out(format!("{count} {what}"), "Millpond does not have them".to_owned());
         }
         for found in std::mem::take(&mut self.folders).into_values() {
-            if found.partition.topic.as_str() != METADATA_TOPIC {
-                let why = "Kafka's metadata know no such partition";
-                self.plan.skipped.push(SkippedFolder { dir: found.dir, why });
-            }
+            let why = "Kafka's metadata know no such partition";
+            self.plan.skipped.push(SkippedFolder { dir: found.dir, why });
         }
     }
 
@@ -347,3 +345,6 @@ pub(super) fn still_open(partition: &TopicPartition, producer_id: i64, first_off
          Start Kafka once more, wait until it has timed out (or kafka-transactions abort), and stop Kafka cleanly"
     )
 }
+
+#[cfg(test)]
+mod tests;

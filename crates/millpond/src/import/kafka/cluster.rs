@@ -43,7 +43,7 @@ pub(crate) enum ResourceKind {
 
 impl Cluster {
     /// Makes the change that a record tells; the error is what cannot be about it.
-    pub(super) fn apply(&mut self, record: Record) -> Result<(), String> {
+    pub(crate) fn apply(&mut self, record: Record) -> Result<(), String> {
         match record {
             Record::Topic { name, id } => {
                 if let Some(other) = self.topics.values().find(|topic| topic.name == name || topic.id == id) {

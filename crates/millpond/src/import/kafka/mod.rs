@@ -16,3 +16,5 @@ mod record;
 pub(super) use cluster::{Cluster, KafkaTopic, ResourceKind};
 pub(super) use log_dir::{FoundPartition, LogDir, LogDirError, SkippedFolder};
 pub(super) use metadata_log::{METADATA_FOLDER, MetadataLogError, read_metadata};
+#[cfg(test)]
+pub(super) use record::Record;

@@ -12,11 +12,11 @@ use super::fields::{FieldError, Fields};
 const FRAME_VERSION: u32 = 1;
 
 /// Whom a quota is for: types and names, a name being none for the default.
-pub(super) type QuotaEntity = Vec<(String, Option<String>)>;
+pub(crate) type QuotaEntity = Vec<(String, Option<String>)>;
 
 /// What a record says, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Record {
+pub(crate) enum Record {
     Topic {
         name: String,
         id: u128,
