@@ -8,8 +8,8 @@ use millpond_log::LogError;
 use millpond_log::inspect::read_snapshot;
 use millpond_metadata::config::{TopicConfig, topic_config};
 use millpond_metadata::{
-    BrokerScope, ConfigChange, ConfigOperation, Image, MetadataRecord, NewTopic, Settings, TopicDefaults,
-    alter_broker_configs, create_topic,
+    BrokerScope, ConfigChange, ConfigOperation, Image, MetadataError, MetadataRecord, NewTopic, Settings,
+    TopicDefaults, alter_broker_configs, create_topic,
 };
 use millpond_types::{LeaderEpoch, TopicId, TopicName, TopicPartition};
 use uuid::Uuid;
@@ -135,7 +135,10 @@ impl Planning<'_> {
                 let change = ConfigChange { name: name.clone(), operation: set, value: Some(value.clone()) };
                 let planned = match scope {
                     Some(scope) => {
-                        alter_broker_configs(&self.plan.image, scope, &[change]).map_err(|error| error.to_string())
+                        alter_broker_configs(&self.plan.image, scope, &[change]).map_err(|error| match error {
+                            MetadataError::InvalidConfig { reason, .. } => reason,
+                            error => error.to_string(),
+                        })
                     }
                     None => Err(format!("it is of another broker than {}, whose folders these are", self.node_id)),
                 };

@@ -79,7 +79,7 @@ fn topics_come_with_ids_configurations_and_the_newest_epoch() {
     for beginning in [
         "min.insync.replicas of topic pond: '2' is refused because a single node has one replica",
         "confluent.tier.enable of topic pond: Millpond has no such",
-        "ssl.keystore.password of all brokers: invalid config",
+        "ssl.keystore.password of all brokers: there is no such broker config",
         "log.segment.bytes of broker 4: it is of another broker than 3",
         "topic __transaction_state: 5 bytes: ",
         "1 SCRAM credentials of users: ",
