@@ -175,7 +175,7 @@ def read(broker, topic, partitions):
 def look(broker):
     """All that an import must leave as it is."""
     client = admin(broker)
-    names = sorted(name for name in client.list_topics(timeout=10).topics if not name.startswith("__"))
+    names = sorted(name for name in client.list_topics(timeout=10).topics if not name.startswith("_"))
     described = results(client.describe_topics(TopicCollection(names + ["__consumer_offsets"])))
     counts = {name: len(described[name].partitions) for name in described}
     every = [TopicPartition(name, partition) for name in names for partition in range(counts[name])]
