@@ -64,6 +64,8 @@ simulate: ## Whole nodes that crash, on a disk that loses what was not synced (S
 	cargo run --release --locked --package millpond-simulation -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 .PHONY: bench
-bench: build ## Apache Kafka and Millpond one after the other on this machine; writes bench/results.md (half an hour)
+bench: build ## Apache Kafka and Millpond one after the other on this machine; writes bench/results.md and bench/limits.md (forty minutes)
 	@.ci/setup test
 	bench/run
+	cargo build --release --locked --package millpond-kafka --example closed_loop --example raw_limit
+	bench/run --limits

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use millpond_disk::FolderLock;
 use millpond_log::checkpoint::{self, LOG_STARTS, RECOVERY_POINTS};
-use millpond_log::{LogError, PartitionLog, TailBudget};
+use millpond_log::{LogBudget, LogError, PartitionLog};
 use millpond_metadata::MetadataRecord;
 use millpond_types::{LeaderEpoch, Offset, TimestampMs, TopicPartition};
 
@@ -100,7 +100,7 @@ impl NewDataFolder {
         let partition = metadata_partition();
         let dir = folders::partition(&self.path, &partition);
         let options = metadata_log::options();
-        let log = PartitionLog::create(&dir, Ids::random().topic_id(), options, TailBudget::new(0))
+        let log = PartitionLog::create(&dir, Ids::random().topic_id(), options, LogBudget::new(0))
             .map_err(failed_at(&dir))?;
         let log = MetadataLog::new(log, leader_epoch);
         for changes in changes.chunks(CHANGES_A_BATCH) {

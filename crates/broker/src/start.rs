@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use millpond_disk::FolderLock;
 use millpond_log::journal::{self, Journal, JournalOptions};
-use millpond_log::{LogError, LogOptions, PartitionLog, Recovery, TailBudget, read_topic_id};
+use millpond_log::{LogBudget, LogError, LogOptions, PartitionLog, Recovery, read_topic_id};
 use millpond_metadata::config::TopicConfig;
 use millpond_metadata::{Image, Settings, TopicImage};
 use millpond_types::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
@@ -118,7 +118,7 @@ pub(crate) fn start(options: BrokerOptions, workers: Workers) -> Result<Started,
     let settings = Arc::new(options.settings);
     let opening = Opening {
         clean,
-        tails: TailBudget::new(settings.tail_bytes_max),
+        log_budget: LogBudget::with_files(settings.tail_bytes_max, settings.open_files_max),
         checkpoints: Arc::new(Checkpoints::read(&data_dir)),
         clock: options.clock,
         ids: options.ids.clone(),
@@ -153,7 +153,7 @@ pub(crate) fn start(options: BrokerOptions, workers: Workers) -> Result<Started,
         data_dir: opening.data_dir,
         settings: opening.settings,
         node_id: options.node_id,
-        tails: opening.tails,
+        log_budget: opening.log_budget,
         workers,
         ids: options.ids,
         around,
@@ -220,7 +220,7 @@ struct Opening {
     clock: Clock,
     ids: Ids,
     clean: bool,
-    tails: Arc<TailBudget>,
+    log_budget: Arc<LogBudget>,
     checkpoints: Arc<Checkpoints>,
     workers: Workers,
 }
@@ -236,7 +236,7 @@ impl Opening {
             None => {
                 self.checkpoints.forget(std::slice::from_ref(&partition)).map_err(failed_at(&self.data_dir))?;
                 let id = self.ids.topic_id();
-                PartitionLog::create(&dir, id, options, self.tails.clone()).map_err(failed_at(&dir))?
+                PartitionLog::create(&dir, id, options, self.log_budget.clone()).map_err(failed_at(&dir))?
             }
         };
         Ok(MetadataLog::new(log, leader_epoch))
@@ -321,7 +321,7 @@ impl Opening {
                 None => {
                     tracing::warn!(%partition, "the topic has no folder for this partition; an empty one is made");
                     self.checkpoints.forget(std::slice::from_ref(&partition)).map_err(failed_at(&self.data_dir))?;
-                    PartitionLog::create(&dir, topic.id(), options, self.tails.clone()).map_err(failed_at(&dir))?
+                    PartitionLog::create(&dir, topic.id(), options, self.log_budget.clone()).map_err(failed_at(&dir))?
                 }
             };
             Ok::<_, OpenError>(Opened { topic, index, log })
@@ -375,7 +375,7 @@ impl Opening {
     ) -> Result<PartitionLog, OpenError> {
         let (recovery_point, log_start_offset): (Offset, Offset) = self.checkpoints.of(partition);
         let recovery = Recovery { clean: self.clean, recovery_point, log_start_offset, refuse_damage };
-        let (log, recovered) = PartitionLog::open(dir, options, self.tails.clone(), recovery, self.clock.now_ms())
+        let (log, recovered) = PartitionLog::open(dir, options, self.log_budget.clone(), recovery, self.clock.now_ms())
             .map_err(failed_at(dir))?;
         if recovered.bytes_verified > 0 {
             tracing::info!(%partition, bytes = recovered.bytes_verified, "verified a log");

@@ -16,7 +16,7 @@ use crate::compaction::CompactionCheckpoint;
 use crate::epochs::LeaderEpochs;
 use crate::index::MemoryIndexes;
 use crate::scan::{Scanner, Step};
-use crate::{LogError, LogOptions, PartitionLog, Recovery, TailBudget, names, partition_metadata, recovery};
+use crate::{LogBudget, LogError, LogOptions, PartitionLog, Recovery, names, partition_metadata, recovery};
 
 /// Comes after the whole name of a segment that Kafka's compaction was putting in the place of others.
 const SWAP: &str = ".swap";
@@ -54,8 +54,6 @@ pub struct TakenOver {
     pub first_gap: Option<Offset>,
     /// The newest epoch of a leader that wrote.
     pub leader_epoch: Option<LeaderEpoch>,
-    /// There are records of transactions.
-    pub has_transactions: bool,
     /// The transactions that were neither committed nor aborted: their producers, and the offsets of their first records.
     pub open_transactions: BTreeMap<ProducerId, Offset>,
 }
@@ -235,10 +233,8 @@ impl Copying<'_> {
         self.epochs.assign(header.leader_epoch, header.base_offset);
         self.end = header.next_offset();
         if header.is_control() {
-            self.taken.has_transactions = true;
             self.taken.open_transactions.remove(&header.producer_id);
         } else if header.is_transactional() {
-            self.taken.has_transactions = true;
             self.taken.open_transactions.entry(header.producer_id).or_insert(header.base_offset);
         }
     }
@@ -271,8 +267,10 @@ impl Copying<'_> {
         self.epochs.truncate_from_start(log_start_offset);
         self.epochs.write(self.dir)?;
         partition_metadata::write(self.dir, self.log.topic_id)?;
-        let recovery = Recovery { clean: false, recovery_point: self.end, log_start_offset, refuse_damage: false };
-        let (log, recovered) = PartitionLog::open(self.dir, options, TailBudget::new(0), recovery, now_ms)?;
+        // After a crash Kafka's transaction index is sure up to the recovery point alone, and is completed from there on.
+        let recovery_point = if self.log.was_closed { self.end } else { self.log.recovery_point.min(self.end) };
+        let recovery = Recovery { clean: false, recovery_point, log_start_offset, refuse_damage: false };
+        let (log, recovered) = PartitionLog::open(self.dir, options, LogBudget::new(0), recovery, now_ms)?;
         let log_end = log.close(now_ms)?;
         assert!(
             log_end == self.end.max(log_start_offset),

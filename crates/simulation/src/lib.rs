@@ -25,6 +25,7 @@
 mod actions;
 mod checks;
 mod groups;
+mod inspection;
 mod model;
 mod mutation;
 mod node;

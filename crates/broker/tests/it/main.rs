@@ -13,5 +13,6 @@ mod retention;
 mod start;
 mod support;
 mod topics;
+mod transactions;
 mod visibility;
 mod writing;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use millpond_broker::{Broker, BrokerOptions, DataFolder, NewDataFolder, OpenError};
-use millpond_log::{LogOptions, PartitionLog, TailBudget};
+use millpond_log::{LogBudget, LogOptions, PartitionLog};
 use millpond_metadata::{MetadataRecord, RecordedTopic};
 use millpond_types::{TopicId, TopicName, TopicPartition};
 
@@ -32,7 +32,7 @@ fn begun(path: &Path) -> NewDataFolder {
     let mut folder = NewDataFolder::begin(path, CLUSTER, "an import of /kafka was not finished").unwrap();
     let partition = TopicPartition::new(TopicName::new("pond").unwrap(), 0);
     let dir = folder.partition_dir(&partition);
-    let log = PartitionLog::create(&dir, id(), LogOptions::default(), TailBudget::new(0)).unwrap();
+    let log = PartitionLog::create(&dir, id(), LogOptions::default(), LogBudget::new(0)).unwrap();
     log.append(bytes::BytesMut::from(&batch(NOW_MS, &["a", "b"])[..]), 6, NOW_MS).unwrap();
     folder.add(partition, 0, log.close(NOW_MS).unwrap());
     folder

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use millpond_log::inspect::{Claims, Watch, verify};
 use millpond_log::{ForeignLog, LogOptions, Recovered, Recovery, TakeOverError, TakenOver};
-use millpond_records::{BatchBuilder, BatchOptions};
+use millpond_records::{BatchBuilder, BatchOptions, TransactionMarker, TransactionResult};
 use millpond_types::{Offset, TopicId};
 
 use crate::scratch::{NOW, Scratch, append, base_of, batch_at, flip_bit, offsets, produced, read_all};
@@ -72,7 +72,7 @@ fn a_closed_log_is_taken_over_whole_and_opened_without_being_read() {
     assert_eq!(contents(&source.dir()), before, "Kafka's folder is as it was");
     assert_eq!((taken.log_start_offset, taken.log_end_offset, taken.bytes), (0, end, all.len() as u64));
     assert_eq!((taken.cut_bytes, taken.first_gap, taken.leader_epoch), (0, None, Some(5)));
-    assert!(!taken.has_transactions && taken.open_transactions.is_empty());
+    assert!(taken.open_transactions.is_empty());
     check_sound(&ours, 0, end);
 
     let log = ours.open_clean(end);
@@ -180,27 +180,36 @@ fn damage_is_told_with_its_place_and_nothing_is_cut() {
 }
 
 #[test]
-fn transactions_that_were_left_open_are_named() {
-    let scratch = Scratch::new();
-    let log = scratch.create();
-    let part = |producer, sequence, control| {
-        let options = BatchOptions {
-            producer: Some((producer, 0, sequence)),
-            transactional: true,
-            control,
-            ..BatchOptions::default()
+fn transactions_are_taken_over_and_those_that_were_left_open_are_named() {
+    for is_ended in [false, true] {
+        let scratch = Scratch::new();
+        let log = scratch.create();
+        let part = |producer, sequence| {
+            let producer = Some((producer, 0, sequence));
+            let mut batch =
+                BatchBuilder::new(BatchOptions { producer, transactional: true, ..BatchOptions::default() });
+            batch.push(NOW, None, Some(b"value"), &[]);
+            bytes::BytesMut::from(&batch.build()[..])
         };
-        let mut batch = BatchBuilder::new(options);
-        batch.push(NOW, Some(&[0, 0, 0, 1]), Some(&[0, 0, 0, 0, 0, 0]), &[]);
-        bytes::BytesMut::from(&batch.build()[..])
-    };
-    append(&log, part(1, 0, false));
-    append(&log, part(2, 0, false));
-    append(&log, part(2, 1, false));
-    append(&log, part(1, 1, true));
-    let end = log.close(NOW).unwrap();
-    let (_, taken) = take_over(&to_take_over(&scratch.dir(), end));
-    let taken = taken.unwrap();
-    assert!(taken.has_transactions);
-    assert_eq!(taken.open_transactions, BTreeMap::from([(2, 1)]));
+        let end = |producer_id, result| {
+            let marker = TransactionMarker { producer_id, producer_epoch: 0, result, coordinator_epoch: 0 };
+            log.append_marker(&marker, 0, NOW).unwrap();
+        };
+        append(&log, part(1, 0));
+        append(&log, part(2, 0));
+        append(&log, part(2, 1));
+        end(1, TransactionResult::Abort);
+        if is_ended {
+            end(2, TransactionResult::Commit);
+        }
+        let log_end = log.close(NOW).unwrap();
+        for was_closed in [true, false] {
+            let (ours, taken) = take_over(&ForeignLog { was_closed, ..to_take_over(&scratch.dir(), log_end) });
+            let open = if is_ended { BTreeMap::new() } else { BTreeMap::from([(2, 1)]) };
+            assert_eq!(taken.unwrap().open_transactions, open);
+            check_sound(&ours, 0, log_end);
+            let aborted = ours.open_clean(log_end).aborted_transactions(0, log_end).unwrap();
+            assert_eq!(aborted.iter().map(|aborted| aborted.producer_id).collect::<Vec<_>>(), [1]);
+        }
+    }
 }

@@ -308,6 +308,13 @@ static OWN: &[ConfigDefinition] = &[
         "How many of those bytes one partition may have.",
     ),
     define(
+        "millpond.open.files.max",
+        ConfigKind::Int,
+        "2000",
+        Valid::AtLeast(1),
+        "How many segments' files stay open after use. Those with something to sync are open besides.",
+    ),
+    define(
         "millpond.partitions.max",
         ConfigKind::Int,
         "20000",

@@ -209,7 +209,6 @@ fn metadata(dirs: &[LogDir], elsewhere: Option<&Path>) -> Result<(Cluster, Optio
 fn take_over(plan: &Plan, folder: &mut NewDataFolder, clock: &Clock) -> Result<Imported, ImportError> {
     let mut imported = Imported { leader_epoch: plan.leader_epoch, ..Imported::default() };
     let progress = Progress::new(plan.partitions.iter().map(|partition| partition.found.bytes).sum());
-    let mut with_transactions = 0;
     for PlannedPartition { topic_id, config, found } in &plan.partitions {
         let partition = &found.partition;
         progress.begin(partition);
@@ -240,16 +239,9 @@ fn take_over(plan: &Plan, folder: &mut NewDataFolder, clock: &Clock) -> Result<I
                  the topic never had one, a file is missing"
             ));
         }
-        with_transactions += usize::from(taken.has_transactions);
         imported.bytes += taken.bytes;
         imported.leader_epoch = imported.leader_epoch.max(taken.leader_epoch.unwrap_or(0));
         folder.add(partition.clone(), taken.log_start_offset, taken.log_end_offset);
-    }
-    if with_transactions > 0 {
-        imported.notes.push(format!(
-            "{with_transactions} partitions hold records of transactions. Millpond has no transactions yet: those of aborted ones are \
-             shown to readers, too"
-        ));
     }
     Ok(imported)
 }
