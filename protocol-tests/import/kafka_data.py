@@ -20,12 +20,15 @@ TOPICS = {
     "trimmed": (2, {"segment.bytes": "1048576", "cleanup.policy": "delete", "retention.ms": "-1"}),
     "codecs": (2, {"message.timestamp.type": "LogAppendTime", "compression.lz4.level": "5"}),
     "going-on": (1, {}),
+    "transactions": (1, {}),
     "empty": (4, {}),
     "again": (1, {"segment.ms": "60000"}),
     "deleted": (2, {}),
 }
 # What Kafka knows and Millpond does not take: it must be told.
 LEFT_OUT = {("codecs", "compression.lz4.level")}
+# Commits offsets within transactions.
+TRANSACTIONAL_GROUP = "within"
 GROUPS = {"halfway": "classic", "done": "classic", "modern": "consumer"}
 
 
@@ -47,6 +50,7 @@ def fill(kafka):
         records = [(f"{codec}-{count}", f"value {count}".encode(), count % 2, [("codec", codec.encode()), ("none", None)])
                    for count in range(300)]
         produce(kafka, "codecs", records, **{"compression.type": codec, "linger.ms": 50 * (number % 2)})
+    transact(kafka)
     fill_compacted(kafka, "compacted", 0)
     results(client.delete_records([TopicPartition("trimmed", 0, 1_234), TopicPartition("trimmed", 1, 3_000)]))
     results(client.delete_topics(["deleted", "again"]))
@@ -64,6 +68,21 @@ def fill(kafka):
                          "reconnect.backoff.max.ms": 500, "message.timeout.ms": 120_000})
     go_on(producer, range(200))
     return producer
+
+
+def transact(kafka):
+    """Transactions that were committed and aborted, each with records and a group's offset."""
+    writer = Producer({"bootstrap.servers": kafka.bootstrap, "log_level": 0, "transactional.id": "writer"})
+    reader = Consumer({"bootstrap.servers": kafka.bootstrap, "log_level": 0, "group.id": TRANSACTIONAL_GROUP})
+    writer.init_transactions(SECONDS_MAX)
+    for number, is_committed in enumerate((True, False, True, False)):
+        writer.begin_transaction()
+        for count in range(200):
+            writer.produce("transactions", f"{number}-{count}", partition=0)
+        writer.flush(SECONDS_MAX)
+        writer.send_offsets_to_transaction([TopicPartition("many", 0, 100 * (number + 1))], reader.consumer_group_metadata(), SECONDS_MAX)
+        (writer.commit_transaction if is_committed else writer.abort_transaction)(SECONDS_MAX)
+    reader.close()
 
 
 def change_configs(kafka, client):
@@ -185,7 +204,7 @@ def look(broker):
             ends[(where.topic, where.partition, which)] = future.result(SECONDS_MAX).offset
     configs = results(client.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names]))
     committed = {}
-    for group in GROUPS:
+    for group in [*GROUPS, TRANSACTIONAL_GROUP]:
         listed = results(client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)]))
         for where in listed[group].topic_partitions:
             committed[(group, where.topic, where.partition)] = (where.offset, where.metadata)

@@ -105,11 +105,14 @@ def after_a_clean_stop(folder, results, started):
     print(said, flush=True)
     results.append(("Kafka's folder is imported", code == 0))
     results.append(("and stays as it was, byte for byte", digest(kafka.data) == untouched))
-    results.append(("the report has all groups", "3 groups with" in said))
+    results.append(("the report has all groups", "4 groups with" in said))
     told = ["retention.ms=900000000 of topic many", "log.retention.ms=700000000 of all brokers", "compression.lz4.level of topic codecs",
-            "log.cleaner.threads of all brokers", "1 SCRAM credentials of users", "1 client quotas"]
+            "log.cleaner.threads of all brokers", "1 SCRAM credentials of users", "1 client quotas",
+            "topic __transaction_state: "]
     results.append((f"and what was and was not taken over: {[each for each in told if each not in said]}", all(each in said for each in told)))
     verify(results, "after the import", target)
+    transactions = before["records"]["transactions"][0].values()
+    results.append(("what was aborted in Kafka is not among what is compared", [record[1][:1] for record in transactions] == [b"0"] * 200 + [b"2"] * 200))
 
     millpond = started_on(target, kafka.bootstrap, folder / "millpond", started)
     compare(results, "served by Millpond", before, kafka_data.look(millpond))
