@@ -200,7 +200,9 @@ def look(broker):
     every = [TopicPartition(name, partition) for name in names for partition in range(counts[name])]
     ends = {}
     for which, spec in (("earliest", OffsetSpec.earliest()), ("latest", OffsetSpec.latest()), ("max", OffsetSpec.max_timestamp())):
-        for where, future in client.list_offsets({partition: spec for partition in every}).items():
+        # Kafka finds the newest timestamp among deleted records, too, and among markers of transactions.
+        asked = [where for where in every if which != "max" or where.topic in ("many", "codecs")]
+        for where, future in client.list_offsets({partition: spec for partition in asked}).items():
             ends[(where.topic, where.partition, which)] = future.result(SECONDS_MAX).offset
     configs = results(client.describe_configs([ConfigResource(ResourceType.TOPIC, name) for name in names]))
     committed = {}
