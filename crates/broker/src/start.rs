@@ -25,7 +25,7 @@ use crate::errors::OpenError;
 use crate::folders::{self, DELETE_SUFFIX, STRAY_SUFFIX};
 use crate::ids::Ids;
 use crate::meta_properties::{self, MetaProperties};
-use crate::metadata_log::{MetadataLog, ReplayError};
+use crate::metadata_log::{self, MetadataLog, ReplayError};
 use crate::metrics::BrokerMetrics;
 use crate::parallel;
 use crate::partition::{Partition, Surroundings};
@@ -39,6 +39,9 @@ const JOURNAL_FILES: usize = 4;
 
 /// There only after a clean stop (Kafka's name).
 pub(crate) const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
+
+/// The id of every node, which is always the only one.
+pub(crate) const NODE_ID: NodeId = 1;
 
 /// What a node is to be.
 #[derive(Debug, Clone)]
@@ -61,7 +64,7 @@ impl BrokerOptions {
         BrokerOptions {
             data_dir: data_dir.into(),
             settings: Settings::default(),
-            node_id: 1,
+            node_id: NODE_ID,
             clock: Clock::system(),
             ids: Ids::random(),
         }
@@ -161,7 +164,7 @@ pub(crate) fn start(options: BrokerOptions, workers: Workers) -> Result<Started,
     Ok(Started { topics: Arc::new(topics), checkpoints: opening.checkpoints, syncer, lock })
 }
 
-fn take_lock(data_dir: &Path) -> Result<FolderLock, OpenError> {
+pub(crate) fn take_lock(data_dir: &Path) -> Result<FolderLock, OpenError> {
     FolderLock::take(data_dir).map_err(|source| {
         let path = data_dir.to_owned();
         match source.source.kind() {
@@ -226,8 +229,7 @@ impl Opening {
     fn metadata_log(&self, leader_epoch: LeaderEpoch) -> Result<MetadataLog, OpenError> {
         let partition = metadata_partition();
         let dir = folders::partition(&self.data_dir, &partition);
-        // Never rolled by age nor deleted: all of it is read at every start.
-        let options = LogOptions { retention_ms: -1, segment_ms: i64::MAX, ..LogOptions::default() };
+        let options = metadata_log::options();
         let log = match self.find(&dir)? {
             // Each change is synced before the next, and what it lacked the node would forget.
             Some(_) => self.open(&dir, &partition, options, true)?,
@@ -382,7 +384,7 @@ impl Opening {
     }
 }
 
-fn failed_at(dir: &Path) -> impl FnOnce(LogError) -> OpenError {
+pub(crate) fn failed_at(dir: &Path) -> impl FnOnce(LogError) -> OpenError {
     let path = dir.to_owned();
     |source| OpenError::Log { path, source }
 }

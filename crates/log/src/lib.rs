@@ -6,7 +6,8 @@
 //!
 //! Start with [`PartitionLog`], its `append` in append.rs and `read` in read.rs; transactions.rs tells what readers of
 //! committed records get, open.rs and recovery.rs what a start does; compaction/ is what keeps the newest record of each key.
-//! The [`journal`] makes small appends to many logs durable with one write. [`inspect`] reads the files of any log for operators.
+//! The [`journal`] makes small appends to many logs durable with one write. [`inspect`] reads the files of any log for operators;
+//! a [`ForeignLog`] is one of Kafka's that becomes ours.
 //!
 //! # The folder, in Kafka's own format
 //!
@@ -79,6 +80,7 @@ mod segment;
 mod snapshot;
 mod sync;
 mod tail;
+mod take_over;
 mod time;
 mod transactions;
 mod truncate;
@@ -95,6 +97,7 @@ pub use options::LogOptions;
 pub use partition_metadata::read_topic_id;
 pub use producers::{ActiveProducer, OPEN_TRANSACTIONS_MAX, PRODUCERS_MAX};
 pub use read::{BatchPiece, FetchedBytes, FilePiece, FoundBatches};
+pub use take_over::{ForeignLog, TakeOverError, TakenOver};
 pub use time::DECOMPRESSED_BYTES_MAX;
 pub use transactions::AbortedTransactions;
 pub use txn_index::AbortedTransaction;

@@ -228,7 +228,7 @@ fn scan_segment(
 }
 
 /// Whether there is a whole batch anywhere behind the bad one at position `at`, where offset `end` was next.
-fn whole_batch_follows(file: &File, at: u64, len: u64, end: Offset) -> Result<bool, LogError> {
+pub(crate) fn whole_batch_follows(file: &File, at: u64, len: u64, end: Offset) -> Result<bool, LogError> {
     let left = usize::try_from(len - at).unwrap_or(usize::MAX).min(DAMAGE_BYTES_MAX);
     let bytes = file.read_at(left, at)?;
     let is_whole = |from: usize| {

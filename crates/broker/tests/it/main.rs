@@ -8,6 +8,7 @@ mod gates;
 mod groups;
 mod journal;
 mod killed;
+mod new_data_folder;
 mod retention;
 mod start;
 mod support;

@@ -14,5 +14,6 @@ mod power_cuts;
 mod reading;
 mod retention;
 mod scratch;
+mod take_over;
 mod transactions;
 mod truncation;
