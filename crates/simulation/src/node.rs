@@ -8,6 +8,8 @@ use millpond_broker::{Broker, BrokerOptions, Clock, Driver, Ids};
 use millpond_disk::{Random, SimulatedDisk};
 use millpond_metadata::Settings;
 
+use crate::streams::node::NodeStreams;
+
 /// The time at which every simulation begins, ms since 1970.
 pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -51,6 +53,8 @@ pub(crate) fn settings(random: &mut Random) -> Settings {
 pub(crate) struct Node {
     pub(crate) broker: Arc<Broker>,
     pub(crate) driver: Arc<Driver>,
+    /// In seeds with streams.
+    pub(crate) streams: Option<Arc<NodeStreams>>,
 }
 
 impl Node {
@@ -62,7 +66,7 @@ impl Node {
             ..BrokerOptions::new(disk.root().join("data"))
         };
         let (broker, driver) = Broker::open_driven(options).map_err(|error| error.to_string())?;
-        Ok(Node { broker, driver: Arc::new(driver) })
+        Ok(Node { broker, driver: Arc::new(driver), streams: None })
     }
 }
 
