@@ -42,6 +42,7 @@ test: ## Run every test, those with the real clients too
 	protocol-tests/flights/run
 	protocol-tests/crash/run --kills 5
 	protocol-tests/compaction/run
+	protocol-tests/import/run
 	protocol-tests/fuzz/run
 	docker/check $(binary)
 	$(demo) demo $(binary)
@@ -65,6 +66,8 @@ simulate: ## Whole nodes that crash, on a disk that loses what was not synced (S
 	$(CARGO_TARGET_DIR)/release/simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 .PHONY: bench
-bench: build ## Apache Kafka and Millpond one after the other on this machine; writes bench/results.md (half an hour)
+bench: build ## Apache Kafka and Millpond one after the other on this machine; writes bench/results.md and bench/limits.md (forty minutes)
 	@.ci/setup test
 	bench/run
+	cargo build --release --locked --package millpond-kafka --example closed_loop --example raw_limit
+	bench/run --limits

@@ -7,7 +7,9 @@
 //!   and stops the parts in their order.
 //! - [`sql`]: a client of a running node, over HTTP: one statement, a file, or a prompt.
 //! - [`log`]: tools that look into a data folder, whether a node runs on it or not.
+//! - [`import`]: makes a data folder of that of a stopped Apache Kafka.
 
+mod import;
 mod log;
 mod serve;
 mod sql;
@@ -36,12 +38,14 @@ enum Command {
     Sql(sql::SqlArguments),
     /// Look into a data folder: what is in it, whether it is sound; the node may be running
     Log(log::LogArguments),
+    Import(import::ImportArguments),
 }
 
 fn main() {
     let outcome = match CommandLine::parse().command {
         Command::Serve(arguments) => serve::run(arguments).map(|()| 0).map_err(|error| (1, error.to_string())),
         Command::Sql(arguments) => sql::run(arguments).map(|()| 0).map_err(|error| (1, error.to_string())),
+        Command::Import(arguments) => import::run(&arguments).map(|()| 0).map_err(|error| (1, error.to_string())),
         Command::Log(arguments) => log::run(arguments).map_err(|error| (log::exit::UNREADABLE, error.to_string())),
     };
     let code = match outcome {

@@ -34,6 +34,7 @@
 mod actions;
 mod checks;
 mod groups;
+mod inspection;
 mod model;
 mod mutation;
 mod node;

@@ -39,7 +39,13 @@ pub(crate) fn settings(random: &mut Random) -> Settings {
     pairs.push(("millpond.journal.bytes", journal_bytes.to_string()));
     pairs.push(("millpond.partition.journal.bytes.max", (2_000 + random.below(30_000)).to_string()));
     let pairs: Vec<(String, String)> = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Settings::from_pairs(&pairs).unwrap_or_else(|error| panic!("the simulation's settings: {error}"))
+    let mut settings =
+        Settings::from_pairs(&pairs).unwrap_or_else(|error| panic!("the simulation's settings: {error}"));
+    if random.below(2) == 0 {
+        // Less than anybody may configure: the few keys there are go to the disk.
+        settings.compaction_keys_bytes_max = 0;
+    }
+    settings
 }
 
 /// A node that runs.

@@ -12,12 +12,16 @@ use millpond_metadata::Settings;
 use parking_lot::Mutex;
 
 use crate::checks::End;
+use crate::inspection;
 use crate::model::Model;
 use crate::mutation::{Mutation, Phase};
 use crate::node::{NOW_MS, Node, at_once, settings};
 use crate::streams::Streams;
 use crate::streams::node::NodeStreams;
 use crate::world::{Shared, World};
+
+/// Things that happen between two looks at the files.
+const ACTIONS_AN_INSPECTION: usize = 100;
 
 /// Starts that a crash may interrupt, one after the other.
 const STARTS_MAX: usize = 8;
@@ -195,11 +199,14 @@ impl Simulation {
     fn run(mut self) -> Result<Summary, Box<Failure>> {
         self.watch();
         self.start(None);
-        for _ in 0..self.options.actions {
+        for number in 0..self.options.actions {
             if self.violation().is_some() {
                 break;
             }
             self.act();
+            if number % ACTIONS_AN_INSPECTION == 0 {
+                self.inspect("while it runs");
+            }
             if self.disk.is_off() {
                 self.restart();
             } else {
@@ -355,11 +362,26 @@ impl Simulation {
         let end = if stopped.is_ok() && !off { End::Clean(crash) } else { End::Crash(crash) };
         self.end_node();
         self.disk.restart(crash);
+        if matches!(end, End::Clean(_)) {
+            self.inspect("after a clean stop");
+        }
         self.start(Some(end));
+    }
+
+    /// The files of a node that is sound look sound to its operator.
+    fn inspect(&self, when: &str) {
+        if self.disk.failed_syncs() > 0 {
+            // What was not synced then may be gone from the disk, and the log takes no more.
+            return;
+        }
+        if let Some(finding) = inspection::inspect(&self.disk) {
+            self.shared.world.lock().violated(format!("{when} its files look damaged: {finding}"));
+        }
     }
 
     /// The disk is off: the process is gone, or the power is.
     fn restart(&mut self) {
+        let failed = self.disk.failed_syncs() > 0;
         self.end_node();
         let crash = {
             let mut world = self.shared.world.lock();
@@ -369,6 +391,9 @@ impl Simulation {
             crash
         };
         self.disk.restart(crash);
+        if crash == Crash::Kill && !failed {
+            self.inspect("after a kill");
+        }
         self.start(Some(End::Crash(crash)));
     }
 
@@ -439,6 +464,7 @@ impl Simulation {
             world.send_again();
             drop(world);
             self.shared.check_offsets(&driver, true);
+            self.inspect("after a start");
         }
         if let Some(streams) = streams
             && self.shared.world.lock().random.coin()

@@ -270,7 +270,7 @@ impl Running {
                 topic: shown.partition.topic().to_string(),
                 partition: shown.partition.index(),
                 position: shown.position,
-                end: shown.partition.visible_end(),
+                end: shown.partition.last_stable_offset(),
                 watermark_ms: shown.watermark_ms,
                 idle: shown.idle,
             })

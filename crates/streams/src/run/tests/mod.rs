@@ -5,4 +5,5 @@ mod exactly_once;
 mod rows;
 mod steering;
 pub(super) mod support;
+mod transactions;
 mod windows;
