@@ -109,15 +109,16 @@ impl Backup {
     /// A generation's number: the newest, if none is given.
     pub(crate) fn find(&self, wanted: Option<u64>) -> Result<u64, BackupError> {
         let numbers = self.numbers()?;
-        let found = match wanted {
-            None => numbers.last().copied(),
-            Some(wanted) => numbers.iter().copied().find(|number| *number == wanted),
-        };
-        found.ok_or_else(|| {
-            let there: Vec<String> = numbers.iter().map(u64::to_string).collect();
-            let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
-            BackupError::NoGeneration { path: self.path.clone(), generation: wanted.unwrap_or(0), there }
-        })
+        let path = self.path.clone();
+        match (wanted, numbers.last()) {
+            (_, None) => Err(BackupError::Empty { path }),
+            (None, Some(newest)) => Ok(*newest),
+            (Some(wanted), _) if numbers.contains(&wanted) => Ok(wanted),
+            (Some(generation), _) => {
+                let there: Vec<String> = numbers.iter().map(u64::to_string).collect();
+                Err(BackupError::NoGeneration { path, generation, there: there.join(", ") })
+            }
+        }
     }
 
     pub(crate) fn manifest_path(&self, number: u64) -> PathBuf {

@@ -68,6 +68,12 @@ pub enum BackupError {
         /// Its length later.
         is: u64,
     },
+    /// No backup has come to its end there.
+    #[error("the backup {} has no generation yet: none was taken, or none came to its end", path.display())]
+    Empty {
+        /// The backup.
+        path: PathBuf,
+    },
     /// There is no such generation.
     #[error("the backup {} has no generation {generation}; it has {there}", path.display())]
     NoGeneration {

@@ -45,5 +45,5 @@ pub use error::BackupError;
 pub use manifest::MANIFEST_BYTES_MAX;
 pub use pieces::PIECE_BYTES;
 pub use prune::Pruned;
-pub use restore::Restored;
+pub use restore::{Checked, Restored};
 pub use take::Taken;

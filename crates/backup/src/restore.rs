@@ -24,6 +24,18 @@ pub struct Restored {
     pub bytes: u64,
 }
 
+/// A generation, and whether it could be restored.
+#[derive(Debug)]
+pub struct Checked {
+    /// Its number.
+    pub number: u64,
+    /// What there is, or what is wrong with it.
+    pub outcome: Result<Restored, BackupError>,
+}
+
+/// What is done with a piece of a file, and its position in that.
+type EachPiece<'a> = dyn FnMut(u64, &[u8]) -> Result<(), BackupError> + 'a;
+
 impl Backup {
     /// Makes the data folder `target` of a generation, the newest if none is given. The folder must be empty or missing, and has its
     /// name when all of it is there and durable; until then it is called `target.restoring`, and is removed when something
@@ -79,10 +91,14 @@ impl Backup {
     }
 
     /// Checks all generations, and reads what they share once. Gives what is wrong with each, oldest first.
-    pub fn verify_all(&self) -> Result<Vec<(u64, Result<Restored, BackupError>)>, BackupError> {
+    pub fn verify_all(&self) -> Result<Vec<Checked>, BackupError> {
         let _lock = self.lock_to_read()?;
         let mut sound = HashSet::new();
-        Ok(self.numbers()?.into_iter().map(|number| (number, self.verify_but(number, &mut sound))).collect())
+        Ok(self
+            .numbers()?
+            .into_iter()
+            .map(|number| Checked { number, outcome: self.verify_but(number, &mut sound) })
+            .collect())
     }
 
     fn verify_but(&self, number: u64, sound: &mut HashSet<(PieceId, u64)>) -> Result<Restored, BackupError> {
@@ -99,12 +115,7 @@ impl Backup {
     }
 
     /// Gives each piece of a file, with its position in it, to `each`, after its hash was checked.
-    fn each_piece(
-        &self,
-        manifest: &Manifest,
-        entry: &FileEntry,
-        each: &mut dyn FnMut(u64, &[u8]) -> Result<(), BackupError>,
-    ) -> Result<(), BackupError> {
+    fn each_piece(&self, manifest: &Manifest, entry: &FileEntry, each: &mut EachPiece<'_>) -> Result<(), BackupError> {
         let mut position = 0;
         for (id, len) in entry.pieces.iter().zip(lengths(manifest, entry)) {
             let bytes = self.read_piece(id, len)?.map_err(|what| BackupError::Piece {

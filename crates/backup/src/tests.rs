@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use crate::pieces::PIECE_BYTES;
-use crate::{Backup, BackupError, Pruned};
+use crate::{Backup, BackupError, Checked, Pruned};
 
 struct Place {
     dir: TempDir,
@@ -139,7 +139,7 @@ fn one_damaged_byte_is_found_and_nothing_is_restored() {
         assert!(!place.dir.path().join("restored.restoring").exists());
         assert!(place.backup().verify(None).is_err());
         let all = place.backup().verify_all().unwrap();
-        assert!(matches!(all.as_slice(), [(1, Err(BackupError::Piece { .. }))]));
+        assert!(matches!(all.as_slice(), [Checked { number: 1, outcome: Err(BackupError::Piece { .. }) }]));
     }
     // The data folder still has what the backup lost.
     assert_eq!(place.backup().take(&place.data(), 2).unwrap().bytes_copied, 17);
@@ -212,7 +212,7 @@ fn folders_that_are_something_else_are_left_alone() {
     assert!(matches!(Backup::open(&data), Err(BackupError::NoBackup { .. })));
     assert!(matches!(backup.take(place.dir.path(), 1), Err(BackupError::NoDataFolder { .. })));
     assert!(!place.dir.path().join(".lock").exists());
-    assert!(matches!(backup.restore(None, &place.dir.path().join("new")), Err(BackupError::NoGeneration { .. })));
+    assert!(matches!(backup.restore(None, &place.dir.path().join("new")), Err(BackupError::Empty { .. })));
     backup.take(&data, 1).unwrap();
     assert!(matches!(backup.restore(None, &data), Err(BackupError::TargetNotEmpty { .. })));
     let inside = Backup::open_or_create(&data.join("t-0/backup")).unwrap();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use millpond_backup::{Backup, BackupError, Restored};
+use millpond_backup::{Backup, BackupError, Checked, Restored};
 
 /// Exit code of `--verify` and `--list`, when a generation is damaged.
 const DAMAGED: i32 = 1;
@@ -108,7 +108,7 @@ fn list(backup: &Backup, out: &mut impl Write) -> Result<i32, BackupToolError> {
 
 fn verify(backup: &Backup, out: &mut impl Write) -> Result<i32, BackupToolError> {
     let mut code = 0;
-    for (number, outcome) in backup.verify_all()? {
+    for Checked { number, outcome } in backup.verify_all()? {
         match outcome {
             Ok(sound) => writeln!(out, "generation {number}: sound, {} files, {} bytes", sound.files, sound.bytes)?,
             Err(error) => {
