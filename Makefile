@@ -43,6 +43,7 @@ test: ## Run every test, those with the real clients too
 	protocol-tests/crash/run --kills 5
 	protocol-tests/compaction/run
 	protocol-tests/backup/run
+	protocol-tests/import/run
 	protocol-tests/fuzz/run
 	docker/check $(binary)
 	$(demo) demo $(binary)
@@ -61,9 +62,13 @@ SEEDS ?= 100000
 .PHONY: simulate
 simulate: ## Whole nodes that crash, on a disk that loses what was not synced (SEEDS=100000; SEED=17 runs that one again, with a trace)
 	@.ci/setup build
-	cargo run --release --locked --package millpond-simulation -- $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+	@# With the binary named, dependencies are compiled with the features that they have in it (docs/building.md).
+	cargo build --release --locked --package millpond --package millpond-simulation --bin simulate
+	$(CARGO_TARGET_DIR)/release/simulate $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 .PHONY: bench
-bench: build ## Apache Kafka and Millpond one after the other on this machine; writes bench/results.md (half an hour)
+bench: build ## Apache Kafka and Millpond one after the other on this machine; writes bench/results.md and bench/limits.md (forty minutes)
 	@.ci/setup test
 	bench/run
+	cargo build --release --locked --package millpond-kafka --example closed_loop --example raw_limit
+	bench/run --limits

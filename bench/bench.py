@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "protocol-tests"
 
 from confluent_kafka import KafkaException  # noqa: E402
 
+import limits  # noqa: E402
 import measures  # noqa: E402
 import table  # noqa: E402
 from harness import brokers, paths, processes, setup  # noqa: E402
@@ -27,9 +28,12 @@ def main() -> int:
     arguments.add_argument("--rounds", type=int, help="3 unless told otherwise, 1 when quick")
     arguments.add_argument("--broker", choices=["kafka", "millpond"], help="only one of the two")
     arguments.add_argument("--output", type=Path, help="the file to write; bench/results.md unless quick")
+    arguments.add_argument("--limits", action="store_true", help="Millpond against the machine's limits instead; writes bench/limits.md")
     options = arguments.parse_args()
     if options.broker != "kafka" and not paths.millpond_binary().exists():
         sys.exit(f"{paths.millpond_binary()} is missing; build it with `cargo build --release -p millpond`")
+    if options.limits:
+        return limits.main(setup.rust() / "rdkafka_load", options.quick, options.output or (None if options.quick else limits.RESULTS))
     rounds = options.rounds or (1 if options.quick else 3)
     size = measures.QUICK if options.quick else measures.FULL
     began = datetime.datetime.now(datetime.timezone.utc)

@@ -72,10 +72,10 @@ def _median(rounds, key):
 
 def _spread(rounds, key):
     values = [each[key] for each in rounds if each.get(key) is not None]
-    return f" ({_figure(min(values))}–{_figure(max(values))})" if len(values) > 1 else ""
+    return f" ({figure(min(values))}–{figure(max(values))})" if len(values) > 1 else ""
 
 
-def _figure(value):
+def figure(value):
     if value is None:
         return ""
     if value >= 1000:
@@ -83,7 +83,7 @@ def _figure(value):
     return f"{value:.3g}" if value < 100 else f"{value:.0f}"
 
 
-def _machine():
+def machine():
     lines = Path("/proc/cpuinfo").read_text().splitlines()
     model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     cores = sum(line.startswith("processor") for line in lines)
@@ -91,7 +91,7 @@ def _machine():
     return f"{model}, {cores} cores, {memory_gb:.0f} GB, Linux {platform.release()}"
 
 
-def _commit():
+def commit():
     repository = Path(__file__).resolve().parent.parent
     done = subprocess.run(["git", "log", "-1", "--format=%h of %cs"], cwd=repository, capture_output=True, text=True)
     return done.stdout.strip() or "unknown"
@@ -102,7 +102,7 @@ def render(results, size, began, rounds) -> str:
     kafka, millpond = results["kafka"], results["millpond"]
     lines = [
         "# Millpond and Apache Kafka 4.3.1 on one machine", "",
-        f"Written by `bench/run` on {began:%Y-%m-%d %H:%M} UTC. Machine: {_machine()}. Commit {_commit()}. Rounds: {rounds}; the median, "
+        f"Written by `bench/run` on {began:%Y-%m-%d %H:%M} UTC. Machine: {machine()}. Commit {commit()}. Rounds: {rounds}; the median, "
         "and lowest–highest in brackets.", "",
         "Both brokers: one node, loopback, no TLS, defaults. **Millpond syncs to the disk before it answers; Kafka does not** (its default). Kafka: KRaft, "
         "heap 1 GB, G1 as its start script sets it; *cold* is its first load after the start, *warm* after "
@@ -115,10 +115,10 @@ def render(results, size, began, rounds) -> str:
         ours, theirs = _median(millpond, key), _median(kafka, key)
         if ours is None and theirs is None:
             continue
-        cold = _figure(_median(kafka, cold_key)) if cold_key else ""
+        cold = figure(_median(kafka, cold_key)) if cold_key else ""
         ratio = f"{ours / theirs:.2f}" if ours is not None and theirs else ""
         verdict = "" if check is None or ours is None else "met" if check(ours, theirs) else "**missed**"
-        lines.append(f"| {name} | {unit} | {cold} | {_figure(theirs)}{_spread(kafka, key)} | {_figure(ours)}{_spread(millpond, key)} | {ratio} | {aim} | {verdict} |")
+        lines.append(f"| {name} | {unit} | {cold} | {figure(theirs)}{_spread(kafka, key)} | {figure(ours)}{_spread(millpond, key)} | {ratio} | {aim} | {verdict} |")
     for name, measured in results.items():
         lines += [f"\nA round of {name} ended early: {each['failure']}" for each in measured if "failure" in each]
     return "\n".join(lines) + "\n"

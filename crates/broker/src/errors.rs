@@ -44,6 +44,22 @@ pub enum OpenError {
         /// What was found there.
         what: String,
     },
+    /// It is being made from another one, or that was interrupted.
+    #[error("the data folder {} is not complete: {what}. Do that again, or delete the folder", path.display())]
+    Unfinished {
+        /// The data folder.
+        path: PathBuf,
+        /// What is not finished.
+        what: String,
+    },
+    /// A new data folder was to be made where something is.
+    #[error("the folder {} is not empty: {what}. Choose an empty folder, or one that does not exist", path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+        /// What was found there.
+        what: String,
+    },
     /// A file in it does not say what it should.
     #[error("{} is damaged: {what}", path.display())]
     Damaged {

@@ -400,8 +400,8 @@ impl Worker {
         let mut next = partition.log_start();
         while next < partition.end() {
             let before = next;
-            let fetched = match partition.read_held(next, LOAD_BYTES, true) {
-                Ok(fetched) => fetched,
+            let (fetched, aborted) = match partition.read_committed(next, LOAD_BYTES, true) {
+                Ok(committed) => committed,
                 Err(error) => {
                     tracing::error!(partition = %partition.name(), offset = next, %error, "offsets cannot be read");
                     return;
@@ -410,6 +410,10 @@ impl Worker {
             for batch in fetched.chunks.iter().flat_map(|chunk| batches(chunk)) {
                 let replayed = batch.and_then(|batch| {
                     next = batch.header.next_offset();
+                    // Offsets that were committed within a transaction count with it, as Kafka's of an imported folder do.
+                    if batch.header.is_control() || aborted.covers(&batch.header) {
+                        return Ok(());
+                    }
                     batch.records(LOAD_BATCH_BYTES_MAX)?.for_each(|record| {
                         if let Err(error) = self.coordinator.replay(record.key.unwrap_or_default(), record.value) {
                             let partition = partition.name();

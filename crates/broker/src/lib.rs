@@ -53,6 +53,7 @@ mod maintenance;
 mod meta_properties;
 mod metadata_log;
 mod metrics;
+mod new_data_folder;
 mod parallel;
 mod partition;
 mod pins;
@@ -80,7 +81,10 @@ pub use groups::OFFSETS_TOPIC;
 pub use ids::Ids;
 pub use internal_records::NewRecord;
 pub use metrics::BrokerMetrics;
-pub use millpond_log::{Appended, BatchPiece, FetchedBytes, FilePiece, FoundBatches, OPEN_SEGMENTS_MAX};
+pub use millpond_log::{
+    AbortedTransaction, AbortedTransactions, Appended, BatchPiece, FetchedBytes, FilePiece, FoundBatches,
+};
+pub use new_data_folder::NewDataFolder;
 pub use partition::Partition;
 pub use priority::lower_thread_priority;
 pub use produce::{Acks, Begun, Gated, ProducePartition};

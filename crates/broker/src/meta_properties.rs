@@ -1,7 +1,8 @@
 //! `meta.properties`: whose data folder it is, and in which version.
 //!
 //! Kafka's file, with its keys and two of ours: the version of what else is in the folder, and the leader epoch,
-//! which must grow at each start that does not follow a clean stop.
+//! which must grow at each start that does not follow a clean stop. While a folder is made from another one there is a third,
+//! which keeps a node from starting on half of it.
 
 use std::fmt::Write;
 use std::path::Path;
@@ -14,6 +15,8 @@ use crate::errors::OpenError;
 pub(crate) const FILE: &str = "meta.properties";
 /// The version of the folder's layout that this program writes, and the newest it can read.
 const FORMAT_VERSION: u32 = 1;
+/// What is not finished. Not there once it is.
+const UNFINISHED: &str = "millpond.unfinished";
 
 /// What the file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +28,11 @@ pub(crate) struct MetaProperties {
 }
 
 impl MetaProperties {
+    /// Those of a new folder.
+    pub(crate) fn new(cluster_id: String, node_id: NodeId) -> MetaProperties {
+        MetaProperties { cluster_id, node_id, directory_id: new_id(), leader_epoch: 0 }
+    }
+
     /// Reads the file; `None` if there is none.
     pub(crate) fn read(data_dir: &Path) -> Result<Option<MetaProperties>, OpenError> {
         let Some(bytes) = millpond_disk::read_file(&data_dir.join(FILE))? else { return Ok(None) };
@@ -41,20 +49,33 @@ impl MetaProperties {
             return Ok((found, false));
         }
         refuse_others(data_dir)?;
-        let properties = MetaProperties { cluster_id: new_id(), node_id, directory_id: new_id(), leader_epoch: 0 };
+        let properties = MetaProperties::new(new_id(), node_id);
         properties.write(data_dir).map_err(|source| OpenError::NotWritable { path: data_dir.to_owned(), source })?;
         Ok((properties, true))
     }
 
     /// Replaces the file, durably.
     pub(crate) fn write(&self, data_dir: &Path) -> Result<(), millpond_disk::DiskError> {
+        millpond_disk::replace_file(&data_dir.join(FILE), self.encode().as_bytes())
+    }
+
+    /// Replaces the file, durably, by one that no node starts with, until it is replaced again. `what` is not finished, in words
+    /// that follow "the data folder is not complete:".
+    pub(crate) fn write_unfinished(&self, data_dir: &Path, what: &str) -> Result<(), millpond_disk::DiskError> {
+        // It is one line.
+        let what: String = what.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let text = format!("{}{UNFINISHED}={what}\n", self.encode());
+        millpond_disk::replace_file(&data_dir.join(FILE), text.as_bytes())
+    }
+
+    fn encode(&self) -> String {
         let mut text = String::new();
         let _ = write!(
             text,
             "version=1\ncluster.id={}\nnode.id={}\ndirectory.id={}\nmillpond.format.version={FORMAT_VERSION}\nmillpond.leader.epoch={}\n",
             self.cluster_id, self.node_id, self.directory_id, self.leader_epoch
         );
-        millpond_disk::replace_file(&data_dir.join(FILE), text.as_bytes())
+        text
     }
 }
 
@@ -64,7 +85,7 @@ fn new_id() -> String {
 }
 
 /// A folder without our file must be empty, so that a slip of the finger does not fill somebody's home with logs.
-fn refuse_others(data_dir: &Path) -> Result<(), OpenError> {
+pub(crate) fn refuse_others(data_dir: &Path) -> Result<(), OpenError> {
     // The lock is ours, a temporary file may be of a start that was interrupted, and `lost+found` is the disk's.
     let harmless = |name: &str| name == ".lock" || name == "lost+found" || name == format!("{FILE}.tmp");
     match millpond_disk::list(data_dir)?.into_iter().find(|entry| !harmless(&entry.name)) {
@@ -81,6 +102,7 @@ fn refuse_others(data_dir: &Path) -> Result<(), OpenError> {
 enum Wrong {
     Newer(String),
     Foreign(String),
+    Unfinished(String),
     Damaged(String),
 }
 
@@ -90,6 +112,7 @@ impl Wrong {
         match self {
             Wrong::Newer(what) => OpenError::NewerVersion { path, what },
             Wrong::Foreign(what) => OpenError::NotOurs { path, what },
+            Wrong::Unfinished(what) => OpenError::Unfinished { path, what },
             Wrong::Damaged(what) => OpenError::Damaged { path: path.join(FILE), what },
         }
     }
@@ -122,6 +145,9 @@ fn parse(text: &str) -> Result<MetaProperties, Wrong> {
             return Err(Wrong::Damaged(format!("'millpond.format.version' is '{version}', which is no number")));
         }
     }
+    if let Some(what) = value(UNFINISHED) {
+        return Err(Wrong::Unfinished(what.to_owned()));
+    }
     Ok(MetaProperties {
         cluster_id: needed("cluster.id")?.to_owned(),
         node_id: number("node.id")?,
@@ -151,6 +177,8 @@ mod tests {
         assert!(matches!(parse("version=1\ncluster.id=c\nnode.id=1\n"), Err(Wrong::Foreign(_))));
         assert!(matches!(parse(&good.replace("epoch=3", "epoch=x")), Err(Wrong::Damaged(_))));
         assert!(matches!(parse("\0\0\0"), Err(Wrong::Damaged(_))));
+        let unfinished = format!("{good}millpond.unfinished=an import = a copy\n");
+        assert_eq!(parse(&unfinished), Err(Wrong::Unfinished("an import = a copy".to_owned())));
     }
 
     #[test]

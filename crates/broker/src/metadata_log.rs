@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bytes::{Bytes, BytesMut};
-use millpond_log::{LogError, PartitionLog};
+use millpond_log::{LogError, LogOptions, PartitionLog};
 use millpond_metadata::{Image, MetadataRecord, RecordError};
 use millpond_records::{BatchBuilder, BatchOptions, batches, verify_crc};
 use millpond_types::{LeaderEpoch, Offset, TimestampMs, TopicId};
@@ -12,6 +12,11 @@ use millpond_types::{LeaderEpoch, Offset, TimestampMs, TopicId};
 const REPLAY_BYTES: usize = 1 << 20;
 /// The most bytes of one batch, decompressed; what was written here is never near it.
 const BATCH_BYTES_MAX: usize = 64 << 20;
+
+/// How the log is kept: never rolled by age nor deleted, since all of it is read at every start.
+pub(crate) fn options() -> LogOptions {
+    LogOptions { retention_ms: -1, segment_ms: i64::MAX, ..LogOptions::default() }
+}
 
 /// The log of the metadata. Writing to it is for whoever holds it alone: [`crate::topics::Topics`].
 #[derive(Debug)]

@@ -26,6 +26,7 @@ use crate::waiter::Waiter;
 mod compaction;
 mod durable;
 mod flush;
+mod transactions;
 mod upkeep;
 
 /// Whether a partition may be used. Whoever changes it waits for the append that runs.
@@ -141,7 +142,8 @@ impl Partition {
         self.log.log_end_offset()
     }
 
-    /// The offset after the last record that is shown: high watermark and last stable offset in one.
+    /// The offset after the last record that is shown: the high watermark. [`Partition::last_stable_offset`] is where readers of
+    /// committed records end.
     pub fn visible_end(&self) -> Offset {
         self.visibility.end().max(self.log_start())
     }
@@ -203,8 +205,7 @@ impl Partition {
         whole_first: bool,
     ) -> Result<FetchedBytes, FetchError> {
         let fetched = self.within(from, end, |end| self.log.read(from, bytes_max, end, whole_first))?;
-        let nothing = FetchedBytes { base_offset: from, next_offset: from, ..FetchedBytes::default() };
-        let fetched = fetched.unwrap_or(nothing);
+        let fetched = fetched.unwrap_or_else(|| nothing_at(from));
         self.around.metrics.bytes_read.inc_by(fetched.len as u64);
         Ok(fetched)
     }
@@ -284,11 +285,19 @@ impl Partition {
 
     /// Appends a batch that was checked, and asks for the sync.
     pub(crate) fn append(self: &Arc<Self>, batch: BytesMut) -> Result<Appended, ProduceError> {
-        let bytes = batch.len() as u64;
+        self.append_with(batch.len(), |now_ms| self.log.append(batch, self.leader_epoch(), now_ms))
+    }
+
+    /// Has `append` add a batch of `bytes` to the log, and asks for the sync.
+    fn append_with(
+        self: &Arc<Self>,
+        bytes: usize,
+        append: impl FnOnce(TimestampMs) -> Result<Appended, AppendError>,
+    ) -> Result<Appended, ProduceError> {
         let appended = {
             let life = self.life.read();
             self.check_open(*life)?;
-            self.log.append(batch, self.leader_epoch(), self.around.clock.now_ms()).map_err(|error| {
+            append(self.around.clock.now_ms()).map_err(|error| {
                 self.around.metrics.appends_refused.inc();
                 match error {
                     AppendError::Poisoned { reason } => ProduceError::Poisoned { reason },
@@ -306,7 +315,7 @@ impl Partition {
             self.around.metrics.appends_duplicate.inc();
         } else {
             self.around.metrics.batches_appended.inc();
-            self.around.metrics.bytes_appended.inc_by(bytes);
+            self.around.metrics.bytes_appended.inc_by(bytes as u64);
         }
         if self.around.sync_before_ack {
             self.request_sync();
@@ -449,6 +458,10 @@ impl Partition {
     pub(crate) fn topic_state(&self) -> &Arc<Topic> {
         &self.topic
     }
+}
+
+fn nothing_at(from: Offset) -> FetchedBytes {
+    FetchedBytes { base_offset: from, next_offset: from, ..FetchedBytes::default() }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use millpond_disk::FolderLock;
 use millpond_log::journal::{self, Journal, JournalOptions};
-use millpond_log::{LogError, LogOptions, PartitionLog, Recovery, TailBudget, read_topic_id};
+use millpond_log::{LogBudget, LogError, LogOptions, PartitionLog, Recovery, read_topic_id};
 use millpond_metadata::config::TopicConfig;
 use millpond_metadata::{Image, Settings, TopicImage};
 use millpond_types::{LeaderEpoch, NodeId, Offset, PartitionIndex, TopicId, TopicPartition};
@@ -25,7 +25,7 @@ use crate::errors::OpenError;
 use crate::folders::{self, DELETE_SUFFIX, STRAY_SUFFIX};
 use crate::ids::Ids;
 use crate::meta_properties::{self, MetaProperties};
-use crate::metadata_log::{MetadataLog, ReplayError};
+use crate::metadata_log::{self, MetadataLog, ReplayError};
 use crate::metrics::BrokerMetrics;
 use crate::parallel;
 use crate::partition::{Partition, Surroundings};
@@ -39,6 +39,9 @@ const JOURNAL_FILES: usize = 4;
 
 /// There only after a clean stop (Kafka's name).
 pub(crate) const CLEAN_MARKER: &str = ".kafka_cleanshutdown";
+
+/// The id of every node, which is always the only one.
+pub(crate) const NODE_ID: NodeId = 1;
 
 /// What a node is to be.
 #[derive(Debug, Clone)]
@@ -61,7 +64,7 @@ impl BrokerOptions {
         BrokerOptions {
             data_dir: data_dir.into(),
             settings: Settings::default(),
-            node_id: 1,
+            node_id: NODE_ID,
             clock: Clock::system(),
             ids: Ids::random(),
         }
@@ -115,7 +118,7 @@ pub(crate) fn start(options: BrokerOptions, workers: Workers) -> Result<Started,
     let settings = Arc::new(options.settings);
     let opening = Opening {
         clean,
-        tails: TailBudget::new(settings.tail_bytes_max),
+        log_budget: LogBudget::with_files(settings.tail_bytes_max, settings.open_files_max),
         checkpoints: Arc::new(Checkpoints::read(&data_dir)),
         clock: options.clock,
         ids: options.ids.clone(),
@@ -150,7 +153,7 @@ pub(crate) fn start(options: BrokerOptions, workers: Workers) -> Result<Started,
         data_dir: opening.data_dir,
         settings: opening.settings,
         node_id: options.node_id,
-        tails: opening.tails,
+        log_budget: opening.log_budget,
         workers,
         ids: options.ids,
         around,
@@ -161,7 +164,7 @@ pub(crate) fn start(options: BrokerOptions, workers: Workers) -> Result<Started,
     Ok(Started { topics: Arc::new(topics), checkpoints: opening.checkpoints, syncer, lock })
 }
 
-fn take_lock(data_dir: &Path) -> Result<FolderLock, OpenError> {
+pub(crate) fn take_lock(data_dir: &Path) -> Result<FolderLock, OpenError> {
     FolderLock::take(data_dir).map_err(|source| {
         let path = data_dir.to_owned();
         match source.source.kind() {
@@ -217,7 +220,7 @@ struct Opening {
     clock: Clock,
     ids: Ids,
     clean: bool,
-    tails: Arc<TailBudget>,
+    log_budget: Arc<LogBudget>,
     checkpoints: Arc<Checkpoints>,
     workers: Workers,
 }
@@ -226,15 +229,14 @@ impl Opening {
     fn metadata_log(&self, leader_epoch: LeaderEpoch) -> Result<MetadataLog, OpenError> {
         let partition = metadata_partition();
         let dir = folders::partition(&self.data_dir, &partition);
-        // Never rolled by age nor deleted: all of it is read at every start.
-        let options = LogOptions { retention_ms: -1, segment_ms: i64::MAX, ..LogOptions::default() };
+        let options = metadata_log::options();
         let log = match self.find(&dir)? {
             // Each change is synced before the next, and what it lacked the node would forget.
             Some(_) => self.open(&dir, &partition, options, true)?,
             None => {
                 self.checkpoints.forget(std::slice::from_ref(&partition)).map_err(failed_at(&self.data_dir))?;
                 let id = self.ids.topic_id();
-                PartitionLog::create(&dir, id, options, self.tails.clone()).map_err(failed_at(&dir))?
+                PartitionLog::create(&dir, id, options, self.log_budget.clone()).map_err(failed_at(&dir))?
             }
         };
         Ok(MetadataLog::new(log, leader_epoch))
@@ -319,7 +321,7 @@ impl Opening {
                 None => {
                     tracing::warn!(%partition, "the topic has no folder for this partition; an empty one is made");
                     self.checkpoints.forget(std::slice::from_ref(&partition)).map_err(failed_at(&self.data_dir))?;
-                    PartitionLog::create(&dir, topic.id(), options, self.tails.clone()).map_err(failed_at(&dir))?
+                    PartitionLog::create(&dir, topic.id(), options, self.log_budget.clone()).map_err(failed_at(&dir))?
                 }
             };
             Ok::<_, OpenError>(Opened { topic, index, log })
@@ -373,7 +375,7 @@ impl Opening {
     ) -> Result<PartitionLog, OpenError> {
         let (recovery_point, log_start_offset): (Offset, Offset) = self.checkpoints.of(partition);
         let recovery = Recovery { clean: self.clean, recovery_point, log_start_offset, refuse_damage };
-        let (log, recovered) = PartitionLog::open(dir, options, self.tails.clone(), recovery, self.clock.now_ms())
+        let (log, recovered) = PartitionLog::open(dir, options, self.log_budget.clone(), recovery, self.clock.now_ms())
             .map_err(failed_at(dir))?;
         if recovered.bytes_verified > 0 {
             tracing::info!(%partition, bytes = recovered.bytes_verified, "verified a log");
@@ -382,7 +384,7 @@ impl Opening {
     }
 }
 
-fn failed_at(dir: &Path) -> impl FnOnce(LogError) -> OpenError {
+pub(crate) fn failed_at(dir: &Path) -> impl FnOnce(LogError) -> OpenError {
     let path = dir.to_owned();
     |source| OpenError::Log { path, source }
 }

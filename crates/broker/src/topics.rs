@@ -14,7 +14,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use millpond_log::{PartitionLog, TailBudget, read_topic_id};
+use millpond_log::{LogBudget, PartitionLog, read_topic_id};
 use millpond_metadata::config::TopicConfig;
 use millpond_metadata::{
     Actor, Image, MetadataError, MetadataRecord, NewTopic, Settings, TopicDefaults, TopicImage, create_partitions,
@@ -91,7 +91,7 @@ pub(crate) struct Topics {
     pub(crate) data_dir: PathBuf,
     pub(crate) settings: Arc<Settings>,
     pub(crate) node_id: NodeId,
-    pub(crate) tails: Arc<TailBudget>,
+    pub(crate) log_budget: Arc<LogBudget>,
     pub(crate) workers: Workers,
     pub(crate) ids: Ids,
     pub(crate) around: Surroundings,
@@ -118,7 +118,7 @@ impl Topics {
 
     /// Bytes of batches that are kept in memory.
     pub(crate) fn tail_bytes(&self) -> usize {
-        self.tails.used_bytes()
+        self.log_budget.tail_bytes()
     }
 
     /// Makes a topic; with `validate_only` says what it would be.
@@ -290,7 +290,7 @@ impl Topics {
                 let aside = folders::set_aside(&dir, STRAY_SUFFIX).map_err(|error| error.to_string())?;
                 tracing::warn!(folder = %aside.display(), "a folder stood where a new topic's goes; it was renamed");
             }
-            let log = PartitionLog::create(&dir, topic.id, options.clone(), self.tails.clone());
+            let log = PartitionLog::create(&dir, topic.id, options.clone(), self.log_budget.clone());
             let log = log.map_err(|error| error.to_string())?;
             Ok(Arc::new(Partition::new(state.clone(), index, log, self.around.clone())))
         };

@@ -1,6 +1,6 @@
 //! Up to where the records of a partition are shown.
 //!
-//! The visible end is the high watermark and the last stable offset that clients see. Invariants:
+//! The visible end is the high watermark that clients see. Invariants:
 //!
 //! - it is never above the ready end (what is durable; or, when the node does not sync before it
 //!   answers, what is appended), so nothing is shown that a power cut could take back;

@@ -178,6 +178,17 @@ impl File {
         self.handle.sync_all().map_err(|e| self.error("sync", e))
     }
 
+    /// Copies all of `from` into this file, which is new. The bytes do not pass through this process where the system can do
+    /// without, and take no room of their own where the file system can share them.
+    pub(crate) fn copy_from(&self, from: &File) -> Result<u64, DiskError> {
+        self.handle.copy_from(&from.handle).map_err(|e| self.error("copy to", e))
+    }
+
+    /// Takes a reader's lock as fcntl knows it, without waiting; `false` if another process holds a writer's.
+    pub(crate) fn try_record_lock_shared(&self) -> Result<bool, DiskError> {
+        self.handle.try_record_lock_shared().map_err(|e| self.error("lock", e))
+    }
+
     /// Locks the file for this process without waiting; `false` if another holds it. Until the file is dropped.
     pub(crate) fn try_lock(&self) -> Result<bool, DiskError> {
         self.handle.try_lock().map_err(|e| self.error("lock", e))

@@ -137,6 +137,15 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
     rename(&temporary, path)
 }
 
+/// Copies a file to a new one, `to`, which must not exist, and answers the copy, which is not durable yet. The new file's owner and
+/// rights are those of any file that this process makes.
+pub fn copy_file(from: &Path, to: &Path) -> Result<File, DiskError> {
+    let source = File::open_read_only(from)?;
+    let copy = File::create_new(to)?;
+    copy.copy_from(&source)?;
+    Ok(copy)
+}
+
 /// When a file was last written, ms since 1970.
 pub fn modified_ms(path: &Path) -> Result<i64, DiskError> {
     let attributes = system::attributes(path).map_err(|e| DiskError::new("read the age of", path, e))?;
@@ -207,6 +216,18 @@ mod tests {
         remove_file(&path).unwrap();
         remove_file(&path).unwrap();
         assert_eq!(read_file(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_copy_has_all_bytes_and_replaces_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("from"), dir.path().join("to"));
+        let bytes: Vec<u8> = (0..700_000u32).map(|n| n as u8).collect();
+        write_file(&from, &bytes).unwrap();
+        assert_eq!(copy_file(&from, &to).unwrap().len().unwrap(), 700_000);
+        assert!(read_file(&to).unwrap().unwrap() == bytes);
+        assert!(copy_file(&from, &to).unwrap_err().to_string().starts_with("cannot create "));
+        assert!(copy_file(&dir.path().join("none"), &dir.path().join("x")).unwrap_err().is_not_found());
     }
 
     #[test]

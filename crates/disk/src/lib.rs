@@ -28,8 +28,8 @@ pub use block_file::{BLOCK_BYTES, BlockBuffer, BlockFile};
 pub use error::DiskError;
 pub use file::File;
 pub use folder::{
-    FolderEntry, Space, create_dir_all, exists, free_bytes, list, modified_ms, read_file, remove_dir_all, remove_file,
-    rename, rename_file, replace_file, space, sync_dir, write_file,
+    FolderEntry, Space, copy_file, create_dir_all, exists, free_bytes, list, modified_ms, read_file, remove_dir_all,
+    remove_file, rename, rename_file, replace_file, space, sync_dir, write_file,
 };
-pub use lock::FolderLock;
+pub use lock::{FolderLock, ForeignFolderLock};
 pub use simulated::{Crash, Faults, Operation, Permit, Random, SIMULATED_ROOT, SimulatedDisk};

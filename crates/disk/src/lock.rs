@@ -39,6 +39,31 @@ impl FolderLock {
     }
 }
 
+/// Keeps a folder of a program that runs in Java, such as Apache Kafka, as it is until dropped: its programs lock the folder's `.lock`
+/// for writing when they start, in the way of fcntl, which knows nothing of flock. This is a reader's lock, so nothing is
+/// written, and several readers may have it.
+#[derive(Debug)]
+pub struct ForeignFolderLock {
+    _file: Option<File>,
+}
+
+impl ForeignFolderLock {
+    /// Takes the lock; a folder in use is an error of kind [`io::ErrorKind::ResourceBusy`]. Where there is no lock file nobody
+    /// can have it: such a folder is a copy.
+    pub fn take(dir: &Path) -> Result<ForeignFolderLock, DiskError> {
+        let path = dir.join(LOCK_NAME);
+        let file = match File::open_read_only(&path) {
+            Err(error) if error.is_not_found() => return Ok(ForeignFolderLock { _file: None }),
+            opened => opened?,
+        };
+        if !file.try_record_lock_shared()? {
+            let source = io::Error::new(io::ErrorKind::ResourceBusy, "the folder is in use by another process");
+            return Err(DiskError::new("lock", &path, source));
+        }
+        Ok(ForeignFolderLock { _file: Some(file) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -52,5 +77,16 @@ mod tests {
         assert!(error.to_string().contains(&format!("in use by process {}", std::process::id())), "{error}");
         drop(lock);
         FolderLock::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_foreign_folder_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(ForeignFolderLock::take(dir.path()).unwrap());
+        assert!(!crate::exists(&dir.path().join(LOCK_NAME)).unwrap());
+        // Whether another process has it, protocol-tests/import sees with a real Kafka.
+        crate::write_file(&dir.path().join(LOCK_NAME), b"").unwrap();
+        drop(ForeignFolderLock::take(dir.path()).unwrap());
+        assert_eq!(crate::read_file(&dir.path().join(LOCK_NAME)).unwrap().unwrap(), b"");
     }
 }

@@ -173,6 +173,42 @@ impl Handle {
         }
     }
 
+    /// Copies all of `from` to the front of this file, both just opened. Where the file system can, the two share their blocks.
+    pub(crate) fn copy_from(&self, from: &Handle) -> io::Result<u64> {
+        if let (Handle::Real(from), Handle::Real(to)) = (from, self) {
+            let (mut from, mut to): (&fs::File, &fs::File) = (from, to);
+            return io::copy(&mut from, &mut to);
+        }
+        const BYTES_A_CALL_MAX: usize = 256 * 1024;
+        let mut position = 0;
+        let mut bytes = Vec::with_capacity(BYTES_A_CALL_MAX);
+        loop {
+            bytes.clear();
+            let read = from.read_into(&mut bytes, position)?;
+            if read == 0 {
+                return Ok(position);
+            }
+            let mut done = 0;
+            while let Some(rest) = bytes.get(done..).filter(|rest| !rest.is_empty()) {
+                done += self.write(&[IoSlice::new(rest)], position + done as u64)?;
+            }
+            position += read as u64;
+        }
+    }
+
+    /// Takes a reader's lock in the way of fcntl without waiting; `false` if another process holds a writer's. Until any
+    /// handle of this process for the same file is closed.
+    pub(crate) fn try_record_lock_shared(&self) -> io::Result<bool> {
+        match self {
+            Handle::Real(file) => match rustix::fs::fcntl_lock(file.as_fd(), FlockOperation::NonBlockingLockShared) {
+                Ok(()) => Ok(true),
+                Err(rustix::io::Errno::AGAIN | rustix::io::Errno::ACCESS) => Ok(false),
+                Err(error) => Err(error.into()),
+            },
+            Handle::Simulated(file) => file.try_lock(),
+        }
+    }
+
     /// Locks the file for this process without waiting; `false` if another holds it.
     pub(crate) fn try_lock(&self) -> io::Result<bool> {
         match self {

@@ -44,6 +44,7 @@ pub(crate) enum ErrorCode {
     OutOfOrderSequenceNumber = 45,
     InvalidProducerEpoch = 47,
     InvalidTxnState = 48,
+    TransactionCoordinatorFenced = 52,
     TransactionalIdAuthorizationFailed = 53,
     KafkaStorage = 56,
     NonEmptyGroup = 68,
@@ -62,6 +63,7 @@ pub(crate) enum ErrorCode {
     FetchSessionTopicIdError = 106,
     MismatchedEndpointType = 114,
     UnsupportedEndpointType = 115,
+    TransactionAbortable = 120,
 }
 
 impl ErrorCode {
@@ -139,6 +141,11 @@ impl From<&AppendError> for ErrorCode {
         match error {
             AppendError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
             AppendError::InvalidProducerEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+            AppendError::TransactionOpen { .. } => ErrorCode::InvalidTxnState,
+            AppendError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
+            // The producer may abort what it has begun elsewhere, and try again (KIP-890).
+            AppendError::TooManyTransactions { .. } => ErrorCode::TransactionAbortable,
+            AppendError::ControlBatch => ErrorCode::InvalidRecord,
             AppendError::Invalid(_) => ErrorCode::CorruptMessage,
             AppendError::TooLarge { .. } => ErrorCode::MessageTooLarge,
             AppendError::Poisoned { .. } | AppendError::Disk(_) => ErrorCode::KafkaStorage,
@@ -216,6 +223,7 @@ mod tests {
             (ErrorCode::GroupSubscribedToTopic, ResponseError::GroupSubscribedToTopic),
             (ErrorCode::TransactionalIdAuthorizationFailed, ResponseError::TransactionalIdAuthorizationFailed),
             (ErrorCode::InvalidTxnState, ResponseError::InvalidTxnState),
+            (ErrorCode::TransactionCoordinatorFenced, ResponseError::TransactionCoordinatorFenced),
             (ErrorCode::UnsupportedForMessageFormat, ResponseError::UnsupportedForMessageFormat),
             (ErrorCode::UnknownTopicId, ResponseError::UnknownTopicId),
             (ErrorCode::TopicDeletionDisabled, ResponseError::TopicDeletionDisabled),

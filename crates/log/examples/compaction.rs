@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use bytes::BytesMut;
-use millpond_log::{LogOptions, PartitionLog, Step, TailBudget};
+use millpond_log::{LogBudget, LogOptions, PartitionLog, Step};
 use millpond_records::{BatchBuilder, BatchOptions};
 use millpond_types::{Offset, TopicId};
 
@@ -26,7 +26,7 @@ fn main() {
     let dir = Path::new(&arguments[0]).join("bench-0");
     let options = LogOptions { compact: true, retention_ms: -1, tail_bytes_max: 0, ..LogOptions::default() };
     let id = TopicId::from_uuid("00000000-0000-0000-0000-000000000001".parse().unwrap());
-    let log = PartitionLog::create(&dir, id, options, TailBudget::new(0)).unwrap();
+    let log = PartitionLog::create(&dir, id, options, LogBudget::new(0)).unwrap();
     let mut random = 88_172_645_463_325_252u64;
     let value = vec![b'v'; value_bytes];
     for _ in 0..records / RECORDS_A_BATCH {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::{Bytes, BytesMut};
-use millpond_disk::{DiskError, File};
 use millpond_records::{BatchHeader, HEADER_LEN, crc32c, stamp};
 use millpond_types::{LeaderEpoch, Offset, TimestampMs};
+use parking_lot::MutexGuard;
 
 use crate::log::{SegmentStart, Writer};
 use crate::producers::Verdict;
@@ -36,7 +36,6 @@ pub struct Appended {
 #[derive(Debug)]
 pub(crate) struct Unsynced {
     pub(crate) segment: Arc<Segment>,
-    pub(crate) file: Arc<File>,
     /// Room was reserved for it, perhaps more than it took.
     pub(crate) is_preallocated: bool,
     /// The producers' snapshot at the next segment's base offset.
@@ -45,7 +44,8 @@ pub(crate) struct Unsynced {
 
 impl PartitionLog {
     /// Appends one batch that `validate_produced` has passed (or that the broker built): stamps base offset and leader
-    /// epoch in place, writes it with one call, and shows it to readers. It is durable after the next [`PartitionLog::sync`].
+    /// epoch in place, writes it with one call, and shows it to readers. A transactional one begins its producer's transaction, if
+    /// none is open; only [`PartitionLog::append_marker`] ends it. It is durable after the next [`PartitionLog::sync`].
     ///
     /// Of a batch whose write failed nothing is visible. The failure poisons the log, unless the disk is full: then another try may
     /// do better.
@@ -55,8 +55,7 @@ impl PartitionLog {
         leader_epoch: LeaderEpoch,
         now_ms: TimestampMs,
     ) -> Result<Appended, AppendError> {
-        let mut batch = batch;
-        let mut header = BatchHeader::parse(&batch)?;
+        let header = BatchHeader::parse(&batch)?;
         let len = header.size();
         if len != batch.len() {
             return Err(millpond_records::BatchError::TooShort { found: batch.len(), needed: len }.into());
@@ -64,29 +63,49 @@ impl PartitionLog {
         if header.last_offset_delta < 0 {
             return Err(millpond_records::BatchError::Length(header.last_offset_delta).into());
         }
+        if header.is_control() {
+            return Err(AppendError::ControlBatch);
+        }
         if len > i32::MAX as usize {
             return Err(AppendError::TooLarge { len });
         }
         let options = self.options();
-
-        let mut writer = self.writer.lock();
-        if let Some(reason) = self.poisoned() {
-            return Err(AppendError::Poisoned { reason: reason.to_owned() });
-        }
+        let mut writer = self.lock_writer()?;
         if header.has_producer()
             && let Verdict::Duplicate(base_offset, last_offset) = writer.producers.check(&header, writer.next_offset)?
         {
             return Ok(self.appended(base_offset, last_offset, true));
         }
+        self.append_at_end(&mut writer, &options, header, batch, leader_epoch, now_ms)
+    }
 
+    /// The append lock, of a log that takes writes.
+    pub(crate) fn lock_writer(&self) -> Result<MutexGuard<'_, Writer>, AppendError> {
+        let writer = self.writer.lock();
+        match self.poisoned() {
+            Some(reason) => Err(AppendError::Poisoned { reason: reason.to_owned() }),
+            None => Ok(writer),
+        }
+    }
+
+    /// Appends a batch that was checked.
+    pub(crate) fn append_at_end(
+        &self,
+        writer: &mut Writer,
+        options: &LogOptions,
+        mut header: BatchHeader,
+        mut batch: BytesMut,
+        leader_epoch: LeaderEpoch,
+        now_ms: TimestampMs,
+    ) -> Result<Appended, AppendError> {
         let base_offset = writer.next_offset;
         stamp(&mut batch, base_offset, leader_epoch);
         header.base_offset = base_offset;
         header.leader_epoch = leader_epoch;
         let batch = batch.freeze();
-        self.write(&mut writer, &header, &batch, &options, now_ms)?;
+        self.write(writer, &header, &batch, options, now_ms)?;
         writer.fresh.push(&batch, options.journal_bytes_max);
-        self.show(&header, batch, &options);
+        self.show(&header, batch, options);
         Ok(self.appended(base_offset, header.last_offset(), false))
     }
 
@@ -99,17 +118,19 @@ impl PartitionLog {
         options: &LogOptions,
         now_ms: TimestampMs,
     ) -> Result<(), AppendError> {
-        writer.read_segment_start()?;
+        let refused = |error: LogError| match error {
+            LogError::Disk(error) => AppendError::Disk(error),
+            other => AppendError::Poisoned { reason: other.to_string() },
+        };
+        self.read_segment_start(writer).map_err(refused)?;
         if writer.must_roll(options, header, now_ms) {
-            self.roll(writer, options).map_err(|error| match error {
-                LogError::Disk(error) => AppendError::Disk(error),
-                other => AppendError::Poisoned { reason: other.to_string() },
-            })?;
+            self.roll(writer, options).map_err(refused)?;
         }
         let position = writer.position;
-        if let Err(error) = writer.file.write_all_at(batch, position) {
+        let file = self.open_files.file_to_write(&writer.active).map_err(refused)?;
+        if let Err(error) = file.write_all_at(batch, position) {
             // Of a full disk the part that fitted is given back, and nothing has happened.
-            if !error.is_full() || writer.file.set_len(position).is_err() {
+            if !error.is_full() || file.set_len(position).is_err() {
                 self.poison(error.to_string());
             }
             // A clean start believes the length.
@@ -125,7 +146,7 @@ impl PartitionLog {
             writer.epochs_dirty = true;
         }
         if header.has_producer() {
-            writer.producers.note(header, now_ms);
+            self.note_producer(writer, header, batch, now_ms);
         }
         if writer.started.first_append_ms.is_none() {
             writer.started.first_append_ms = Some(now_ms);
@@ -192,12 +213,29 @@ impl PartitionLog {
         Appended { base_offset, last_offset, log_append_time_ms: -1, log_start_offset, duplicate }
     }
 
+    /// Learns from the active segment's first batch when it was begun, if it was opened with batches in it.
+    fn read_segment_start(&self, writer: &mut Writer) -> Result<(), LogError> {
+        if !writer.started.unread {
+            return Ok(());
+        }
+        let header = self.open_files.file_of(&writer.active)?.read_at(HEADER_LEN, 0)?;
+        let started = &mut writer.started;
+        started.unread = false;
+        if let Ok(header) = BatchHeader::parse(&header)
+            && header.max_timestamp >= 0
+        {
+            started.first_timestamp = Some(header.max_timestamp);
+            started.first_append_ms = started.first_append_ms.map(|opened| opened.min(header.max_timestamp));
+        }
+        Ok(())
+    }
+
     /// Begins a new segment if the active one is older than `segment.ms`; `true` if it did.
     pub fn roll_if_due(&self, now_ms: TimestampMs) -> Result<bool, LogError> {
         let options = self.options();
         let mut writer = self.writer.lock();
         self.check_poison()?;
-        writer.read_segment_start()?;
+        self.read_segment_start(&mut writer)?;
         let waited = writer.started.first_append_ms.map_or(0, |first| now_ms.saturating_sub(first));
         if writer.position == 0 || waited <= options.segment_ms.saturating_sub(writer.jitter(&options)) {
             return Ok(false);
@@ -229,7 +267,6 @@ impl PartitionLog {
         let segment = Arc::new(segment);
         writer.unsynced.push(Unsynced {
             segment: std::mem::replace(&mut writer.active, segment.clone()),
-            file: std::mem::replace(&mut writer.file, file),
             is_preallocated: options.preallocate,
             snapshot: (base_offset, snapshot::encode(&writer.producers)),
         });
@@ -246,32 +283,17 @@ impl Unsynced {
     pub(crate) fn finish(&self, dir: &Path) -> Result<(), LogError> {
         if self.is_preallocated {
             // The same length, but what is reserved behind it is given back.
-            self.file.set_len(self.segment.size())?;
+            self.segment.file_to_write()?.set_len(self.segment.size())?;
         }
-        self.segment.finish(&self.file)?;
+        self.segment.finish()?;
         snapshot::write(dir, self.snapshot.0, &self.snapshot.1)?;
+        self.segment.set_finished();
         self.segment.close_file();
         Ok(())
     }
 }
 
 impl Writer {
-    /// Learns from the active segment's first batch when it was begun, if it was opened with batches in it.
-    fn read_segment_start(&mut self) -> Result<(), DiskError> {
-        if !self.started.unread {
-            return Ok(());
-        }
-        self.started.unread = false;
-        let header = self.file.read_at(HEADER_LEN, 0)?;
-        if let Ok(header) = BatchHeader::parse(&header)
-            && header.max_timestamp >= 0
-        {
-            self.started.first_timestamp = Some(header.max_timestamp);
-            self.started.first_append_ms = self.started.first_append_ms.map(|opened| opened.min(header.max_timestamp));
-        }
-        Ok(())
-    }
-
     /// Whether a batch goes to a new segment: by size, by time, because an index is full, or because the batch's
     /// offsets are too far from the segment's first (Kafka's rules).
     fn must_roll(&self, options: &LogOptions, batch: &BatchHeader, now_ms: TimestampMs) -> bool {
@@ -287,6 +309,7 @@ impl Writer {
             || waited > options.segment_ms.saturating_sub(self.jitter(options))
             || batch.last_offset() - self.active.base_offset() > i64::from(i32::MAX)
             || self.active.is_index_full(options.index_bytes_max)
+            || (batch.is_control() && self.active.txn_index.is_full(options.index_bytes_max))
     }
 
     /// How much earlier than `segment.ms` this segment is rolled: some number below the configured one that differs

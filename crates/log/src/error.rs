@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use millpond_disk::DiskError;
 use millpond_records::BatchError;
-use millpond_types::{Offset, ProducerEpoch, ProducerId};
+use millpond_types::{CoordinatorEpoch, Offset, ProducerEpoch, ProducerId};
 
 /// An operation on a log that failed.
 #[derive(Debug, thiserror::Error)]
@@ -68,6 +68,40 @@ pub enum AppendError {
         /// The newest epoch that wrote here.
         current: ProducerEpoch,
     },
+    /// A producer wrote outside of the transaction that it is in.
+    #[error(
+        "producer {producer_id} sent a batch that is not transactional, and its transaction from offset {first_offset} on is open"
+    )]
+    TransactionOpen {
+        /// Who.
+        producer_id: ProducerId,
+        /// Where its transaction began.
+        first_offset: Offset,
+    },
+    /// There are as many open transactions as the log bears.
+    #[error(
+        "producer {producer_id} cannot begin a transaction here: {} are open in this partition, and no more are allowed",
+        crate::OPEN_TRANSACTIONS_MAX
+    )]
+    TooManyTransactions {
+        /// Who.
+        producer_id: ProducerId,
+    },
+    /// A newer coordinator has ended a transaction of this producer already.
+    #[error(
+        "coordinator epoch {found} ended a transaction of producer {producer_id}, but coordinator epoch {current} is known"
+    )]
+    CoordinatorFenced {
+        /// Whose transaction.
+        producer_id: ProducerId,
+        /// The marker's coordinator epoch.
+        found: CoordinatorEpoch,
+        /// That of the last marker here.
+        current: CoordinatorEpoch,
+    },
+    /// Markers are appended by themselves: [`PartitionLog::append_marker`](crate::PartitionLog::append_marker).
+    #[error("a control batch was appended as if it held records")]
+    ControlBatch,
     /// These bytes are not one whole batch; `validate_produced` says so before.
     #[error("not a batch: {0}")]
     Invalid(#[from] BatchError),

@@ -180,6 +180,13 @@ impl MemoryIndexes {
         }
     }
 
+    /// Cuts off what the files hold beyond what is known to be in them: what a crash has left there.
+    pub(crate) fn cut_files(&self, index_path: &Path, time_index_path: &Path) -> Result<(), LogError> {
+        let (offsets, times) = self.written;
+        cut(time_index_path, times * TIME_ENTRY_LEN)?;
+        cut(index_path, offsets * OFFSET_ENTRY_LEN)
+    }
+
     /// Takes note that this was stored in the files.
     pub(crate) fn note_written(&mut self, stored: &Unwritten) {
         self.written = stored.written;
@@ -218,6 +225,17 @@ fn write_entries(path: &Path, at: usize, bytes: &[u8], sync: bool) -> Result<(),
     file.set_len((at + bytes.len()) as u64)?;
     if sync {
         file.sync_data()?;
+    }
+    Ok(())
+}
+
+fn cut(path: &Path, len: usize) -> Result<(), LogError> {
+    let file = match File::open(path) {
+        Err(error) if error.is_not_found() => return Ok(()),
+        opened => opened?,
+    };
+    if file.len()? > len as u64 {
+        file.set_len(len as u64)?;
     }
     Ok(())
 }

@@ -17,7 +17,8 @@ use crate::producers::Producers;
 use crate::retention::DeletedFiles;
 use crate::segment::Segment;
 use crate::tail::Tail;
-use crate::{ActiveProducer, LogError, LogOptions, TailBudget, names, partition_metadata};
+use crate::transactions::UnstableTransactions;
+use crate::{ActiveProducer, LogBudget, LogError, LogOptions, names, partition_metadata};
 
 /// The log of one partition. All methods take `&self`; any number of threads may read while one appends and one syncs.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub struct PartitionLog {
     pub(crate) tail: Arc<Tail>,
     pub(crate) open_files: OpenFiles,
     pub(crate) epochs: RwLock<LeaderEpochs>,
+    pub(crate) unstable: UnstableTransactions,
     /// Segments that were taken out, whose files have their names still, with where each ended.
     pub(crate) gone: Mutex<Vec<(Arc<Segment>, Offset)>>,
     pub(crate) deleted: Mutex<Vec<DeletedFiles>>,
@@ -54,7 +56,6 @@ pub struct PartitionLog {
 #[derive(Debug)]
 pub(crate) struct Writer {
     pub(crate) active: Arc<Segment>,
-    pub(crate) file: Arc<File>,
     /// Where the next batch goes in the active segment.
     pub(crate) position: u64,
     pub(crate) next_offset: Offset,
@@ -108,7 +109,7 @@ impl PartitionLog {
         dir: &Path,
         topic_id: TopicId,
         options: LogOptions,
-        budget: Arc<TailBudget>,
+        budget: Arc<LogBudget>,
     ) -> Result<PartitionLog, LogError> {
         millpond_disk::create_dir_all(dir)?;
         remove_unfinished(dir)?;
@@ -120,7 +121,6 @@ impl PartitionLog {
         }
         let parts = Parts {
             segments: vec![Arc::new(segment)],
-            file,
             log_start: 0,
             log_end: 0,
             producers: Producers::default(),
@@ -136,14 +136,16 @@ impl PartitionLog {
         dir: &Path,
         topic_id: TopicId,
         options: LogOptions,
-        budget: Arc<TailBudget>,
+        budget: Arc<LogBudget>,
         parts: Parts,
     ) -> PartitionLog {
         let active = parts.segments.last().expect("a log has at least one segment").clone();
+        // Of many logs few are used soon.
+        parts.segments.iter().for_each(|segment| _ = segment.close_file());
+        let unstable = UnstableTransactions::new(parts.producers.first_open_transaction());
         let writer = Writer {
             position: active.size(),
             active,
-            file: parts.file,
             next_offset: parts.log_end,
             producers: parts.producers,
             fresh: Fresh::new(parts.log_end),
@@ -161,9 +163,10 @@ impl PartitionLog {
             round: Mutex::new(()),
             writer: Mutex::new(writer),
             segments: RwLock::new(parts.segments),
-            tail: Tail::new(budget),
-            open_files: OpenFiles::default(),
+            tail: Tail::new(budget.tails.clone()),
+            open_files: OpenFiles::new(budget.clone()),
             epochs: RwLock::new(parts.epochs),
+            unstable,
             gone: Mutex::default(),
             deleted: Mutex::default(),
             compaction: Mutex::new(parts.compaction),
@@ -288,13 +291,11 @@ impl PartitionLog {
         }
     }
 
-    /// The segment that holds `offset`, and whether it is the active one; the oldest one for an older offset.
-    pub(crate) fn segment_of(&self, offset: Offset) -> (Arc<Segment>, bool) {
+    /// The segment that holds `offset`; the oldest one for an older offset.
+    pub(crate) fn segment_of(&self, offset: Offset) -> Arc<Segment> {
         let segments = self.segments.read();
         let after = segments.partition_point(|segment| segment.base_offset() <= offset);
-        let place = after.saturating_sub(1);
-        let segment = segments.get(place).expect("a log has at least one segment");
-        (segment.clone(), place + 1 == segments.len())
+        segments.get(after.saturating_sub(1)).expect("a log has at least one segment").clone()
     }
 }
 
@@ -312,7 +313,6 @@ fn remove_unfinished(dir: &Path) -> Result<(), LogError> {
 pub(crate) struct Parts {
     pub(crate) segments: Vec<Arc<Segment>>,
     /// The active segment's file.
-    pub(crate) file: Arc<File>,
     pub(crate) log_start: Offset,
     pub(crate) log_end: Offset,
     pub(crate) producers: Producers,

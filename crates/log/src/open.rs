@@ -3,14 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use millpond_disk::{File, FolderEntry};
+use millpond_disk::FolderEntry;
 use millpond_types::{Offset, TimestampMs};
 
 use crate::compaction::{self, CompactionCheckpoint};
 use crate::epochs::LeaderEpochs;
 use crate::log::{Parts, SegmentStart};
 use crate::segment::Segment;
-use crate::{LogError, LogOptions, PartitionLog, TailBudget, names, partition_metadata, recovery, snapshot};
+use crate::txn_index::TxnIndex;
+use crate::{LogBudget, LogError, LogOptions, PartitionLog, names, partition_metadata, recovery, snapshot};
 
 /// What the node knows of a log from its last run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,11 +42,22 @@ pub struct Recovered {
 pub(crate) struct Files {
     /// Base offset and length of each `.log`, oldest first.
     pub(crate) logs: Vec<(Offset, u64)>,
+    /// Base offset and length of each `.txnindex`, oldest first.
+    txn_indexes: Vec<(Offset, u64)>,
     /// The offsets of the `.snapshot`s, oldest first.
     pub(crate) snapshots: Vec<Offset>,
     /// The newest of them that does not lie at a segment's start.
     pub(crate) checkpoint_snapshot: Option<Offset>,
     pub(crate) compaction: CompactionCheckpoint,
+}
+
+impl Files {
+    /// The transaction index of the segment at `base`, as it lies there.
+    pub(crate) fn txn_index(&self, base: Offset) -> TxnIndex {
+        let place = self.txn_indexes.binary_search_by_key(&base, |(offset, _)| *offset);
+        let len = place.ok().and_then(|place| self.txn_indexes.get(place)).map_or(0, |(_, len)| *len);
+        TxnIndex::on_disk(len)
+    }
 }
 
 impl PartitionLog {
@@ -55,7 +67,7 @@ impl PartitionLog {
     pub fn open(
         dir: &Path,
         options: LogOptions,
-        budget: Arc<TailBudget>,
+        budget: Arc<LogBudget>,
         recovery: Recovery,
         now_ms: TimestampMs,
     ) -> Result<(PartitionLog, Recovered), LogError> {
@@ -82,7 +94,13 @@ impl PartitionLog {
 
 /// Removes what earlier runs left behind, and sorts out the rest. Files of unknown names are left alone.
 fn sort_out(dir: &Path, entries: Vec<FolderEntry>, compaction: CompactionCheckpoint) -> Result<Files, LogError> {
-    let mut files = Files { logs: Vec::new(), snapshots: Vec::new(), checkpoint_snapshot: None, compaction };
+    let mut files = Files {
+        logs: Vec::new(),
+        txn_indexes: Vec::new(),
+        snapshots: Vec::new(),
+        checkpoint_snapshot: None,
+        compaction,
+    };
     let mut indexes = Vec::new();
     for entry in entries.iter().filter(|entry| !entry.is_dir) {
         if [names::DELETED, names::CLEANED, names::TEMPORARY].iter().any(|suffix| entry.name.ends_with(suffix)) {
@@ -92,7 +110,12 @@ fn sort_out(dir: &Path, entries: Vec<FolderEntry>, compaction: CompactionCheckpo
         match names::parse(&entry.name) {
             Some((offset, names::LOG)) => files.logs.push((offset, entry.len)),
             Some((offset, names::SNAPSHOT)) => files.snapshots.push(offset),
-            Some((offset, names::INDEX | names::TIME_INDEX | names::TXN_INDEX)) => indexes.push((offset, &entry.name)),
+            Some((offset, kind @ (names::INDEX | names::TIME_INDEX | names::TXN_INDEX))) => {
+                indexes.push((offset, &entry.name));
+                if kind == names::TXN_INDEX {
+                    files.txn_indexes.push((offset, entry.len));
+                }
+            }
             _ => {}
         }
     }
@@ -154,16 +177,18 @@ fn open_clean(
     let interval_bytes = options.index_interval_bytes;
     let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(files.logs.len());
     for (base, len) in &files.logs {
-        segments.push(Arc::new(Segment::on_disk(dir, *base, *len, interval_bytes)));
+        segments.push(Arc::new(Segment::on_disk(dir, *base, *len, files.txn_index(*base), interval_bytes)));
     }
     let Some(active) = segments.last() else { return Ok(Err(None)) };
-    let (file, _): (Arc<File>, bool) = active.file()?;
     active.load_indexes()?;
+    if !active.load_txn_index(log_end)? {
+        return Ok(Err(Some("the transaction index of the last segment is damaged".to_owned())));
+    }
     let first = files.logs.first().map_or(0, |(base, _)| *base);
     let started = SegmentStart::of_opened(active_len, now_ms);
     let epochs = LeaderEpochs::read(dir)?;
     let log_start = first.max(recovery.log_start_offset);
     let checkpoint_snapshot = files.checkpoint_snapshot;
     let compaction = files.compaction;
-    Ok(Ok(Parts { file, segments, log_start, log_end, producers, epochs, started, checkpoint_snapshot, compaction }))
+    Ok(Ok(Parts { segments, log_start, log_end, producers, epochs, started, checkpoint_snapshot, compaction }))
 }

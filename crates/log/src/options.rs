@@ -32,7 +32,7 @@ pub struct LogOptions {
     /// Reserve the room for a segment when it is begun (`preallocate`).
     pub preallocate: bool,
     /// Bytes of the newest batches that are kept in memory for readers, at most; the node's bound is the
-    /// [`TailBudget`](crate::TailBudget).
+    /// [`LogBudget`](crate::LogBudget).
     pub tail_bytes_max: usize,
     /// Bytes of batches that are kept until the journal takes them, at most; with more, a sync is needed. 0: there is no journal.
     pub journal_bytes_max: usize,

@@ -31,6 +31,8 @@ pub struct FoundBatches {
     pub pieces: Vec<BatchPiece>,
     /// Bytes of all pieces.
     pub len: usize,
+    /// The offset after the last batch; what was asked for if there is no batch.
+    pub next_offset: Offset,
 }
 
 /// Some whole batches.
@@ -148,7 +150,7 @@ impl PartitionLog {
     ) -> Result<FoundBatches, ReadError> {
         let mut pieces = Vec::new();
         let fetched = self.read_into(from, bytes_max, end, whole_first_batch, Some(&mut pieces))?;
-        Ok(FoundBatches { pieces, len: fetched.len })
+        Ok(FoundBatches { pieces, len: fetched.len, next_offset: fetched.next_offset })
     }
 
     /// With `pieces` given all goes there, and nothing to the result's chunks.
@@ -212,12 +214,12 @@ impl PartitionLog {
         pieces: Option<&mut Vec<BatchPiece>>,
     ) -> Result<(), LogError> {
         let from = fetched.next_offset;
-        let (segment, is_active) = self.segment_of(from);
+        let segment = self.segment_of(from);
         if segment.base_offset() > from {
             let (log_start, log_end) = (self.log_start_offset(), self.log_end_offset());
             return Err(LogError::OutOfRange { offset: from, log_start, log_end });
         }
-        let file = self.open_files.file_of(&segment, is_active)?;
+        let file = self.open_files.file_of(&segment)?;
         let first = fetched.len == 0;
         let room = bytes_max - fetched.len.min(bytes_max);
         let whole_first_batch = first && whole_first_batch;

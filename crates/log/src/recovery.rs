@@ -11,10 +11,9 @@ use crate::epochs::LeaderEpochs;
 use crate::index::{self, MemoryIndexes};
 use crate::log::{Parts, SegmentStart};
 use crate::open::{Files, Recovered, Recovery};
-use crate::producers::Producers;
 use crate::scan::{Scanner, Step};
 use crate::segment::Segment;
-use crate::{LogError, LogOptions, names, snapshot};
+use crate::{LogError, LogOptions, names, rebuild, snapshot};
 
 /// How far behind a bad batch whole ones are looked for, in bytes.
 const DAMAGE_BYTES_MAX: usize = 16 << 20;
@@ -38,7 +37,7 @@ pub(crate) fn recover(
     let first_scanned = files.logs.partition_point(|(base, _)| *base < recovery.recovery_point).saturating_sub(1);
     let mut segments: Vec<Arc<Segment>> = Vec::with_capacity(files.logs.len());
     for (base, len) in files.logs.iter().take(first_scanned) {
-        segments.push(Arc::new(Segment::on_disk(dir, *base, *len, interval_bytes)));
+        segments.push(Arc::new(Segment::on_disk(dir, *base, *len, files.txn_index(*base), interval_bytes)));
     }
     let mut scanned = Vec::new();
     let mut log_end = files.logs.get(first_scanned).map_or(recovery.log_start_offset, |(base, _)| *base);
@@ -76,16 +75,10 @@ pub(crate) fn recover(
     for scan in &scanned {
         scan.file.sync_data()?;
     }
-    let last = scanned.len().checked_sub(1);
-    for (place, scan) in scanned.into_iter().enumerate() {
-        let segment = Segment::with_indexes(dir, scan.base, scan.size, scan.indexes, &scan.file, interval_bytes);
-        if Some(place) != last {
-            segment.finish(&scan.file)?;
-            segment.close_file();
-        } else if scan.broken {
-            // Entries behind the cut would later lead into other batches.
-            segment.write_indexes(false, true)?;
-        }
+    let is_cut = scanned.last().is_some_and(|scan| scan.broken);
+    for scan in scanned {
+        let indexes = (scan.indexes, files.txn_index(scan.base));
+        let segment = Segment::with_indexes(dir, scan.base, scan.size, indexes, &scan.file, interval_bytes);
         segments.push(Arc::new(segment));
     }
     let first = files.logs.first().map_or(recovery.log_start_offset, |(base, _)| *base);
@@ -105,6 +98,24 @@ pub(crate) fn recover(
             .add_reason(format!("the log ends at {log_end}, below its recovery point {}", recovery.recovery_point));
     }
 
+    let bounds = (log_start, log_end);
+    let rebuilt = rebuild::after_crash(dir, &segments, first_scanned, bounds, recovery.recovery_point, now_ms)?;
+    let (active, rolled) = segments.split_last().expect("a log has at least one segment");
+    for segment in rolled.iter().skip(first_scanned) {
+        segment.finish()?;
+        segment.close_file();
+    }
+    // Compaction relies on one at the end of each segment that it looks at.
+    for (at, bytes) in &rebuilt.snapshots {
+        snapshot::write(dir, *at, bytes)?;
+    }
+    rolled.iter().for_each(|segment| segment.set_finished());
+    if is_cut {
+        // Entries behind the cut would later lead into other batches.
+        active.write_indexes(false, true)?;
+    } else {
+        active.cut_index_files()?;
+    }
     for at in files.snapshots.iter().filter(|at| **at > log_end) {
         millpond_disk::remove_file(&names::path(dir, *at, names::SNAPSHOT))?;
     }
@@ -114,14 +125,11 @@ pub(crate) fn recover(
         epochs.write(dir)?;
     }
     millpond_disk::sync_dir(dir)?;
-    let producers = rebuild_producers(dir, &segments, log_start, log_end, Some(now_ms))?;
-    let active = segments.last().expect("a log has at least one segment");
-    let (file, _) = active.file()?;
     let started = SegmentStart::of_opened(active.size(), now_ms);
     let checkpoint_snapshot = files.checkpoint_snapshot;
     let compaction = files.compaction;
-    let parts =
-        Parts { segments, file, log_start, log_end, producers, epochs, started, checkpoint_snapshot, compaction };
+    let producers = rebuilt.producers;
+    let parts = Parts { segments, log_start, log_end, producers, epochs, started, checkpoint_snapshot, compaction };
     Ok((parts, recovered))
 }
 
@@ -172,11 +180,17 @@ fn scan_segment(
     let recovery_point = recovery.recovery_point;
     let path = names::path(dir, base, names::LOG);
     let file = Arc::new(File::open(&path)?);
-    let (mut indexes, start, mut end) = trusted_front(dir, base, len, recovery_point, &file)?;
     // What the last run could not sync, and the disk does not have, must not be found in the system's cache: who comes
     // after this believes that it is durable, and the journal may have it.
-    file.sync_data()?;
-    file.forget_cached()?;
+    forget_unsynced(&file)?;
+    for kind in [names::INDEX, names::TIME_INDEX] {
+        match File::open(&names::path(dir, base, kind)) {
+            Ok(index) => forget_unsynced(&index)?,
+            Err(error) if error.is_not_found() => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let (mut indexes, start, mut end) = trusted_front(dir, base, len, recovery_point, &file)?;
     let mut scanner = Scanner::batches(&file, start, len);
     let broken = loop {
         let at = scanner.position();
@@ -214,7 +228,7 @@ fn scan_segment(
 }
 
 /// Whether there is a whole batch anywhere behind the bad one at position `at`, where offset `end` was next.
-fn whole_batch_follows(file: &File, at: u64, len: u64, end: Offset) -> Result<bool, LogError> {
+pub(crate) fn whole_batch_follows(file: &File, at: u64, len: u64, end: Offset) -> Result<bool, LogError> {
     let left = usize::try_from(len - at).unwrap_or(usize::MAX).min(DAMAGE_BYTES_MAX);
     let bytes = file.read_at(left, at)?;
     let is_whole = |from: usize| {
@@ -277,53 +291,14 @@ fn trusted_front(
     }
 }
 
+fn forget_unsynced(file: &File) -> Result<(), LogError> {
+    file.sync_data()?;
+    Ok(file.forget_cached()?)
+}
+
 fn remove_segment(dir: &Path, base: Offset) -> Result<(), LogError> {
     for kind in [names::LOG, names::INDEX, names::TIME_INDEX, names::TXN_INDEX] {
         millpond_disk::remove_file(&names::path(dir, base, kind))?;
     }
     Ok(())
-}
-
-/// What producers have written below `log_end`: the newest sound snapshot, and the batches since. A batch counts as
-/// appended at `appended_ms`, or else when its newest record says.
-pub(crate) fn rebuild_producers(
-    dir: &Path,
-    segments: &[Arc<Segment>],
-    log_start: Offset,
-    log_end: Offset,
-    appended_ms: Option<TimestampMs>,
-) -> Result<Producers, LogError> {
-    let mut snapshots: Vec<Offset> = millpond_disk::list(dir)?
-        .iter()
-        .filter_map(|entry| names::parse(&entry.name))
-        .filter(|(at, kind)| *kind == names::SNAPSHOT && *at <= log_end && *at >= log_start)
-        .map(|(at, _)| at)
-        .collect();
-    snapshots.sort_unstable();
-    let mut found = (log_start, Producers::default());
-    for at in snapshots.into_iter().rev() {
-        if let Some(producers) = snapshot::read(dir, at)? {
-            found = (at, producers);
-            break;
-        }
-    }
-    let (from, mut producers) = found;
-    for (place, segment) in segments.iter().enumerate() {
-        let ends_before = segments.get(place + 1).is_some_and(|next| next.base_offset() <= from);
-        if ends_before || from >= log_end {
-            continue;
-        }
-        let (file, opened) = segment.file()?;
-        let start = if from <= segment.base_offset() { Some(0) } else { segment.locate(&file, from)?.map(|(p, _)| p) };
-        let mut scanner = Scanner::headers(&file, start.unwrap_or(segment.size()), segment.size());
-        while let Step::Batch(_, header, _) = scanner.step()? {
-            if header.has_producer() && header.base_offset >= from && header.next_offset() <= log_end {
-                producers.note(&header, appended_ms.unwrap_or(header.max_timestamp));
-            }
-        }
-        if opened {
-            segment.close_file();
-        }
-    }
-    Ok(producers)
 }

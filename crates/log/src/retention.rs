@@ -94,15 +94,8 @@ impl PartitionLog {
             segments.iter().skip(1).take_while(|next| next.base_offset() <= to).count()
         };
         self.take_oldest(below)?;
-        self.forget_epochs_before_start();
         drop(round);
         Ok(self.log_start_offset())
-    }
-
-    fn forget_epochs_before_start(&self) {
-        if self.epochs.write().truncate_from_start(self.log_start_offset()) {
-            self.writer.lock().epochs_dirty = true;
-        }
     }
 
     /// Takes the oldest `count` segments out of the log. The caller holds the round's lock.
@@ -122,7 +115,6 @@ impl PartitionLog {
             }
             gone
         };
-        self.forget_epochs_before_start();
         let is_gone = |rolled: &mut Unsynced| gone.iter().any(|(segment, _)| Arc::ptr_eq(segment, &rolled.segment));
         let unsynced: Vec<Unsynced> = self.writer.lock().unsynced.extract_if(.., is_gone).collect();
         // What producers had written before the oldest segment that stays is still needed.
@@ -134,9 +126,13 @@ impl PartitionLog {
     }
 
     /// Takes note that the log starts at `durable_start` at the least, as was written down, and renames the files of segments
-    /// that were taken out and lie below it, so that a later clean-up removes them.
+    /// that were taken out and lie below it, so that a later clean-up removes them. Leader epochs that ended below it are forgotten.
     pub fn delete_gone(&self, durable_start: Offset) -> Result<(), LogError> {
-        self.durable_start.fetch_max(durable_start.min(self.log_start_offset()), Ordering::AcqRel);
+        let durable_start = durable_start.min(self.log_start_offset());
+        let before = self.durable_start.fetch_max(durable_start, Ordering::AcqRel);
+        if before < durable_start && self.epochs.write().truncate_from_start(durable_start) {
+            self.writer.lock().epochs_dirty = true;
+        }
         let gone: Vec<_> = self.gone.lock().extract_if(.., |(_, end)| *end <= durable_start).collect();
         if gone.is_empty() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! One segment: a `.log` file with its two indexes.
+//! One segment: a `.log` file with its two indexes, and that of the transactions that were aborted in it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,8 +10,10 @@ use millpond_types::{Offset, TimestampMs};
 use parking_lot::{Mutex, RwLock};
 
 use crate::index::{self, Lookup, MaxTimestamp, MemoryIndexes};
+use crate::producers::EndedTransaction;
 use crate::scan::{Scanner, Step};
-use crate::{LogError, names};
+use crate::txn_index::{self, ENTRY_LEN, TxnIndex};
+use crate::{AbortedTransaction, LogError, names};
 
 /// The next [`Segment::id`].
 static NEXT_ID: AtomicU64 = AtomicU64::new(0);
@@ -28,13 +30,51 @@ pub(crate) struct Segment {
     /// Bytes of whole batches in `.log`; what is behind them is not ours yet.
     size: AtomicU64,
     indexes: RwLock<Indexes>,
-    /// Bytes and indexes are durable, and nobody writes to its files any more.
+    /// Bytes, indexes and the producers' snapshot at its end are durable, and nobody writes to its files any more.
     is_finished: AtomicBool,
+    pub(crate) txn_index: TxnIndex,
     /// Held while the index files are written, so that they hold one writer's entries.
     index_files: Mutex<()>,
-    /// The open `.log`. Always there while the segment is written or not synced, later as long as the log's
-    /// cache of open segments keeps it.
-    file: Mutex<Option<Arc<File>>>,
+    file: Mutex<OpenFile>,
+    /// What the node's cache of open files knows of it.
+    pub(crate) uses: FileUses,
+}
+
+/// The open `.log`, and what keeps it open.
+#[derive(Debug, Default)]
+struct OpenFile {
+    file: Option<Arc<File>>,
+    /// How often somebody began to write.
+    writes: u64,
+    /// Those of them that a sync has covered. Before it has covered all the file stays open: who opens it later might not be told
+    /// what could not be written.
+    synced: u64,
+    /// Another segment's file has the name.
+    is_retired: bool,
+}
+
+/// Whether the node's cache of open files has a segment, and whether it was used since the cache asked.
+#[derive(Debug, Default)]
+pub(crate) struct FileUses {
+    is_cached: AtomicBool,
+    is_used: AtomicBool,
+}
+
+impl FileUses {
+    /// Whether the cache had it before.
+    pub(crate) fn note_use(&self) -> bool {
+        self.is_used.store(true, Ordering::Relaxed);
+        self.is_cached.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether it was used since the last call.
+    pub(crate) fn take_used(&self) -> bool {
+        self.is_used.swap(false, Ordering::Relaxed)
+    }
+
+    pub(crate) fn leave_cache(&self) {
+        self.is_cached.store(false, Ordering::Release);
+    }
 }
 
 #[derive(Debug)]
@@ -55,7 +95,8 @@ impl Segment {
         let path = names::path(dir, base_offset, names::LOG);
         let file = Arc::new(File::create_new(&path)?);
         let indexes = MemoryIndexes::new(base_offset);
-        Ok((Segment::with_indexes(dir, base_offset, 0, indexes, &file, interval_bytes), file))
+        let segment = Segment::with_indexes(dir, base_offset, 0, (indexes, TxnIndex::new()), &file, interval_bytes);
+        Ok((segment, file))
     }
 
     /// A segment that is there, with its indexes in memory: the active one.
@@ -63,7 +104,7 @@ impl Segment {
         dir: &Path,
         base_offset: Offset,
         size: u64,
-        indexes: MemoryIndexes,
+        (indexes, txn_index): (MemoryIndexes, TxnIndex),
         file: &Arc<File>,
         interval_bytes: u32,
     ) -> Segment {
@@ -75,13 +116,21 @@ impl Segment {
             size: AtomicU64::new(size),
             indexes: RwLock::new(Indexes::Memory(indexes)),
             is_finished: AtomicBool::new(false),
+            txn_index,
             index_files: Mutex::new(()),
-            file: Mutex::new(Some(file.clone())),
+            file: Mutex::new(OpenFile { file: Some(file.clone()), ..OpenFile::default() }),
+            uses: FileUses::default(),
         }
     }
 
     /// A segment that is there and complete. Nothing is read.
-    pub(crate) fn on_disk(dir: &Path, base_offset: Offset, size: u64, interval_bytes: u32) -> Segment {
+    pub(crate) fn on_disk(
+        dir: &Path,
+        base_offset: Offset,
+        size: u64,
+        txn_index: TxnIndex,
+        interval_bytes: u32,
+    ) -> Segment {
         Segment {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             base_offset,
@@ -90,8 +139,10 @@ impl Segment {
             size: AtomicU64::new(size),
             indexes: RwLock::new(Indexes::Disk { max: None }),
             is_finished: AtomicBool::new(true),
+            txn_index,
             index_files: Mutex::new(()),
-            file: Mutex::new(None),
+            file: Mutex::default(),
+            uses: FileUses::default(),
         }
     }
 
@@ -122,6 +173,13 @@ impl Segment {
         self.size.store(position + len, Ordering::Release);
     }
 
+    /// Takes note of a transaction that ended with the segment's newest batch.
+    pub(crate) fn note_transaction(&self, ended: &EndedTransaction) {
+        if let Some(aborted) = ended.aborted() {
+            self.txn_index.push(aborted);
+        }
+    }
+
     /// Whether an index takes no further entry.
     pub(crate) fn is_index_full(&self, index_bytes_max: u32) -> bool {
         match &*self.indexes.read() {
@@ -132,26 +190,61 @@ impl Segment {
 
     /// The open `.log`, and whether it was opened for this call.
     pub(crate) fn file(&self) -> Result<(Arc<File>, bool), LogError> {
-        let mut open = self.file.lock();
-        if let Some(file) = &*open {
+        self.open(&mut self.file.lock())
+    }
+
+    fn open(&self, open: &mut OpenFile) -> Result<(Arc<File>, bool), LogError> {
+        if let Some(file) = &open.file {
             return Ok((file.clone(), false));
         }
         let file = Arc::new(File::open(&self.path(names::LOG))?);
-        *open = Some(file.clone());
+        open.file = Some(file.clone());
         Ok((file, true))
     }
 
-    /// Lets the open `.log` go, unless the indexes are still in memory: then it is written or not synced.
-    pub(crate) fn close_file(&self) {
-        if matches!(&*self.indexes.read(), Indexes::Disk { .. }) {
-            *self.file.lock() = None;
+    /// The open `.log` for somebody who writes, and it stays open until that is synced.
+    pub(crate) fn file_to_write(&self) -> Result<Arc<File>, LogError> {
+        let mut open = self.file.lock();
+        let (file, _) = self.open(&mut open)?;
+        open.writes += 1;
+        Ok(file)
+    }
+
+    /// Makes what was written to `.log` before this call durable.
+    pub(crate) fn sync(&self) -> Result<(), LogError> {
+        let (file, writes) = {
+            let open = self.file.lock();
+            match &open.file {
+                Some(file) if open.synced < open.writes => (file.clone(), open.writes),
+                _ => return Ok(()),
+            }
+        };
+        file.sync_data()?;
+        let mut open = self.file.lock();
+        open.synced = open.synced.max(writes);
+        Ok(())
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_open(&self) -> bool {
+        self.file.lock().file.is_some()
+    }
+
+    /// Lets the open `.log` go, unless something in it is not synced, or its name is another file's. Says whether it did.
+    pub(crate) fn close_file(&self) -> bool {
+        let mut open = self.file.lock();
+        if open.synced < open.writes || open.is_retired {
+            return false;
         }
+        open.file = None;
+        true
     }
 
     /// Writes the indexes' new entries to their files, with the last timestamp if `complete`. Readers do not wait for
-    /// the disk meanwhile.
+    /// the disk meanwhile. The transaction index is synced in any case.
     pub(crate) fn write_indexes(&self, complete: bool, sync: bool) -> Result<(), LogError> {
         let _files = self.index_files.lock();
+        self.txn_index.store(&self.dir, &self.path(names::TXN_INDEX))?;
         let unwritten = match &mut *self.indexes.write() {
             Indexes::Memory(memory) => {
                 if complete {
@@ -168,16 +261,30 @@ impl Segment {
         Ok(())
     }
 
+    /// Cuts off what the index files hold beyond what is in memory.
+    pub(crate) fn cut_index_files(&self) -> Result<(), LogError> {
+        let _files = self.index_files.lock();
+        match &*self.indexes.read() {
+            Indexes::Memory(memory) => memory.cut_files(&self.path(names::INDEX), &self.path(names::TIME_INDEX)),
+            Indexes::Disk { .. } => Ok(()),
+        }
+    }
+
     /// The last sync of a rolled segment: bytes and indexes become durable, and the indexes leave the memory.
-    pub(crate) fn finish(&self, file: &File) -> Result<(), LogError> {
-        file.sync_data()?;
+    pub(crate) fn finish(&self) -> Result<(), LogError> {
+        self.sync()?;
         self.write_indexes(true, true)?;
+        self.txn_index.leave_memory();
         let mut indexes = self.indexes.write();
         if let Indexes::Memory(memory) = &*indexes {
             *indexes = Indexes::Disk { max: Some(memory.max()) };
         }
-        self.is_finished.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// The snapshot of the producers at its end is written, too: it may be compacted.
+    pub(crate) fn set_finished(&self) {
+        self.is_finished.store(true, Ordering::Release);
     }
 
     /// The indexes in memory, built from the files or from `.log`, for a segment that is written again.
@@ -202,10 +309,17 @@ impl Segment {
 
     /// From now on it needs no name in the folder: its file stays open, and its indexes are in memory, for those who have it in
     /// hand while others take its place.
-    pub(crate) fn retire(&self) -> Result<(), LogError> {
-        // In this order: with the indexes in memory, nobody closes the file any more.
+    ///
+    /// `false`: its transaction index is damaged.
+    pub(crate) fn retire(&self) -> Result<bool, LogError> {
+        if !self.load_txn_index(Offset::MAX)? {
+            return Ok(false);
+        }
         self.keep_indexes_in_memory()?;
-        self.file().map(drop)
+        let mut open = self.file.lock();
+        self.open(&mut open)?;
+        open.is_retired = true;
+        Ok(true)
     }
 
     /// Undoes [`Segment::retire`]: nobody takes its place for now.
@@ -215,10 +329,12 @@ impl Segment {
             *indexes = Indexes::Disk { max: Some(memory.max()) };
         }
         drop(indexes);
+        self.txn_index.leave_memory();
+        self.file.lock().is_retired = false;
         self.close_file();
     }
 
-    /// Whether bytes and indexes are durable, and nobody writes to its files any more.
+    /// Whether bytes, indexes and the producers' snapshot at its end are durable, and nobody writes to its files any more.
     pub(crate) fn is_finished(&self) -> bool {
         self.is_finished.load(Ordering::Acquire)
     }
@@ -233,9 +349,37 @@ impl Segment {
         Ok(BatchHeader::parse(&header).ok().map(|header| header.max_timestamp).filter(|timestamp| *timestamp >= 0))
     }
 
+    /// The transaction index in memory, for a segment that is written again and ends at `end`. `false`: its file is damaged.
+    pub(crate) fn load_txn_index(&self, end: Offset) -> Result<bool, LogError> {
+        let _files = self.index_files.lock();
+        if self.txn_index.is_in_memory() {
+            return Ok(true);
+        }
+        let entries = txn_index::read(&self.path(names::TXN_INDEX), self.base_offset)?;
+        let file_len = self.txn_index.file_len();
+        let is_sound = |entries: &Vec<AbortedTransaction>| {
+            entries.len() as u64 * ENTRY_LEN as u64 == file_len
+                && entries.last().is_none_or(|last| last.last_offset < end)
+        };
+        let Some(entries) = entries.filter(is_sound) else { return Ok(false) };
+        self.txn_index.set(entries, file_len);
+        Ok(true)
+    }
+
+    /// Puts another transaction index in the place of one that is damaged, of a segment that is not written.
+    pub(crate) fn replace_txn_index(&self, entries: &[AbortedTransaction]) -> Result<(), LogError> {
+        let _files = self.index_files.lock();
+        if self.txn_index.is_in_memory() {
+            // Then the file may be another segment's by now.
+            return Ok(());
+        }
+        self.txn_index.replace(&self.path(names::TXN_INDEX), entries)
+    }
+
     /// Cuts the segment's indexes; the caller cuts the file and sees to it that no one appends.
     pub(crate) fn truncate_to(&self, offset: Offset, position: u64) -> Result<(), LogError> {
         self.size.store(position, Ordering::Release);
+        self.txn_index.truncate_to(offset);
         if let Indexes::Memory(memory) = &mut *self.indexes.write() {
             memory.truncate_to(offset, position);
             // The batches since the last entry may hold a larger timestamp than the entries tell.
@@ -387,7 +531,7 @@ impl Segment {
             built.note(header.last_offset(), header.max_timestamp, position, len, self.interval_bytes);
         }
         if opened {
-            *self.file.lock() = None;
+            self.close_file();
         }
         Ok(built)
     }

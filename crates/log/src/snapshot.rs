@@ -3,19 +3,20 @@
 //! ```text
 //! | version (2) = 1 | CRC-32C of all that follows (4) | count (4) | entry *
 //! entry: | producer id (8) | epoch (2) | last sequence (4) | last offset (8) | offset delta (4) | timestamp (8)
-//!        | coordinator epoch (4) = -1 | first offset of its open transaction (8) = -1 |
+//!        | coordinator epoch (4), -1 is none | first offset of its open transaction (8), -1 is none |
 //! ```
 //!
-//! Kafka writes one entry a producer, its last batch. Here there is one for each batch that is remembered, oldest
+//! Kafka writes one entry a producer, with its last batch. Here there is one for each batch that is remembered, oldest
 //! first: Kafka's tools show them all, and its loader lets the last one win, so the format is kept and a retry
-//! of an older batch is recognised after a restart.
+//! of an older batch is recognised after a restart. A producer of which only a marker came in its epoch has one entry
+//! with last sequence and last offset -1, and offset delta -1 if it may go on with any sequence. The last entry's timestamp is that of the last batch or marker.
 
 use std::path::Path;
 
 use millpond_records::crc32c;
-use millpond_types::Offset;
+use millpond_types::{NO_SEQUENCE, Offset};
 
-use crate::producers::{ProducedBatch, Producers};
+use crate::producers::{ProducedBatch, Producer, Producers};
 use crate::{LogError, names};
 
 const VERSION: i16 = 1;
@@ -23,19 +24,27 @@ const ENTRY_LEN: usize = 46;
 /// Version and CRC.
 const CRC_END: usize = 6;
 
+/// What stands in the entry of a producer without a batch.
+const NO_BATCH: ProducedBatch =
+    ProducedBatch { last_sequence: NO_SEQUENCE, last_offset: -1, offset_delta: 0, timestamp: -1 };
+
 pub(crate) fn encode(producers: &Producers) -> Vec<u8> {
     let mut entries = Vec::new();
     let mut count = 0u32;
     for (id, producer) in producers.iter() {
-        for batch in &producer.batches {
+        let nothing = ProducedBatch { offset_delta: if producer.takes_any_sequence { -1 } else { 0 }, ..NO_BATCH };
+        let last = producer.batches.back().copied().unwrap_or(nothing);
+        let last = ProducedBatch { timestamp: producer.last_timestamp, ..last };
+        let older = producer.batches.iter().take(producer.batches.len().saturating_sub(1));
+        for batch in older.chain([&last]) {
             entries.extend_from_slice(&id.to_be_bytes());
             entries.extend_from_slice(&producer.epoch.to_be_bytes());
             entries.extend_from_slice(&batch.last_sequence.to_be_bytes());
             entries.extend_from_slice(&batch.last_offset.to_be_bytes());
             entries.extend_from_slice(&batch.offset_delta.to_be_bytes());
             entries.extend_from_slice(&batch.timestamp.to_be_bytes());
-            entries.extend_from_slice(&(-1i32).to_be_bytes());
-            entries.extend_from_slice(&(-1i64).to_be_bytes());
+            entries.extend_from_slice(&producer.coordinator_epoch.to_be_bytes());
+            entries.extend_from_slice(&producer.open_transaction.unwrap_or(-1).to_be_bytes());
             count += 1;
         }
     }
@@ -68,17 +77,25 @@ pub(crate) fn decode(bytes: &[u8]) -> Option<Producers> {
         let (last_sequence, rest) = rest.split_first_chunk::<4>()?;
         let (last_offset, rest) = rest.split_first_chunk::<8>()?;
         let (offset_delta, rest) = rest.split_first_chunk::<4>()?;
-        let (timestamp, _) = rest.split_first_chunk::<8>()?;
+        let (timestamp, rest) = rest.split_first_chunk::<8>()?;
+        let (coordinator_epoch, rest) = rest.split_first_chunk::<4>()?;
+        let (open_transaction, _) = rest.split_first_chunk::<8>()?;
         let batch = ProducedBatch {
             last_sequence: i32::from_be_bytes(*last_sequence),
             last_offset: i64::from_be_bytes(*last_offset),
             offset_delta: i32::from_be_bytes(*offset_delta),
             timestamp: i64::from_be_bytes(*timestamp),
         };
-        // Kafka keeps an entry without a batch for a producer that only has begun a transaction.
-        if batch.last_sequence >= 0 && batch.offset_delta >= 0 {
-            producers.note_batch(i64::from_be_bytes(*id), i16::from_be_bytes(*epoch), batch);
-        }
+        let open_transaction = i64::from_be_bytes(*open_transaction);
+        let entry = Producer {
+            epoch: i16::from_be_bytes(*epoch),
+            last_timestamp: batch.timestamp,
+            batches: (batch.last_offset >= 0 && batch.offset_delta >= 0).then_some(batch).into_iter().collect(),
+            coordinator_epoch: i32::from_be_bytes(*coordinator_epoch),
+            open_transaction: (open_transaction >= 0).then_some(open_transaction),
+            takes_any_sequence: batch.last_offset < 0 && batch.offset_delta < 0,
+        };
+        producers.restore(i64::from_be_bytes(*id), entry);
     }
     Some(producers)
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use millpond_types::{Offset, TimestampMs};
 
+use crate::append::Unsynced;
 use crate::log::Writer;
 use crate::{LogError, PartitionLog, names, snapshot};
 
@@ -57,10 +58,11 @@ impl PartitionLog {
     pub(crate) fn sync_round(&self) -> Result<Offset, LogError> {
         let mut writer = self.writer.lock();
         let Writer { next_offset: end, .. } = *writer;
-        let file = writer.file.clone();
+        let active = writer.active.clone();
         let unsynced = std::mem::take(&mut writer.unsynced);
-        let length_dirty = std::mem::take(&mut writer.length_dirty);
-        let folder_dirty = std::mem::take(&mut writer.folder_dirty);
+        writer.length_dirty = false;
+        // A segment that is finished late gets its index files late.
+        let folder_dirty = std::mem::take(&mut writer.folder_dirty) || !unsynced.is_empty();
         let epochs_dirty = std::mem::take(&mut writer.epochs_dirty);
         let epochs = epochs_dirty.then(|| self.epochs.read().clone());
         drop(writer);
@@ -73,12 +75,13 @@ impl PartitionLog {
                 other => other?,
             }
         }
+        // A start after a crash completes the indexes of the segment that the recovery point lies in or ends, and of those behind it.
+        let synced = unfinished.first().map_or(end, |rolled: &Unsynced| rolled.snapshot.0.min(end));
         if !unfinished.is_empty() {
             self.writer.lock().unsynced.splice(..0, unfinished);
         }
-        if end > self.recovery_point() || length_dirty {
-            file.sync_data()?;
-        }
+        active.sync()?;
+        self.open_files.shrink();
         if folder_dirty {
             millpond_disk::sync_dir(&self.dir)?;
         }
@@ -87,9 +90,9 @@ impl PartitionLog {
             Some(Err(LogError::Disk(error))) if error.is_full() => self.writer.lock().epochs_dirty = true,
             Some(other) => {
                 other?;
-                self.synced_end.fetch_max(end, Ordering::AcqRel);
+                self.synced_end.fetch_max(synced, Ordering::AcqRel);
             }
-            None => drop(self.synced_end.fetch_max(end, Ordering::AcqRel)),
+            None => drop(self.synced_end.fetch_max(synced, Ordering::AcqRel)),
         }
         self.durable_end.fetch_max(end, Ordering::AcqRel);
         Ok(end)

@@ -25,7 +25,7 @@ const TAILS_ASKED_MAX: usize = 64;
 
 /// The bytes that all tails of a node may hold together. One for the node.
 #[derive(Debug)]
-pub struct TailBudget {
+pub(crate) struct TailBudget {
     bytes_max: usize,
     used: AtomicUsize,
     /// The tails there are, and which one is asked next to give something back.
@@ -39,21 +39,18 @@ struct Registry {
 }
 
 impl TailBudget {
-    /// The default bound in bytes of a node's tails.
-    pub const DEFAULT_BYTES_MAX: usize = 64 << 20;
-
     /// A budget of `bytes_max` bytes.
-    pub fn new(bytes_max: usize) -> Arc<TailBudget> {
+    pub(crate) fn new(bytes_max: usize) -> Arc<TailBudget> {
         Arc::new(TailBudget { bytes_max, used: AtomicUsize::new(0), tails: Mutex::default() })
     }
 
     /// The bytes that all tails hold now.
-    pub fn used_bytes(&self) -> usize {
+    pub(crate) fn used_bytes(&self) -> usize {
         self.used.load(Ordering::Relaxed)
     }
 
     /// The bound.
-    pub fn bytes_max(&self) -> usize {
+    pub(crate) fn bytes_max(&self) -> usize {
         self.bytes_max
     }
 

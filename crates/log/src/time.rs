@@ -23,11 +23,11 @@ impl PartitionLog {
     ) -> Result<Option<(Offset, TimestampMs)>, LogError> {
         let from = self.log_start_offset();
         let end = end.min(self.log_end_offset());
-        for (segment, is_active) in self.segments_between(from, end) {
+        for segment in self.segments_between(from, end) {
             if segment.max_timestamp()?.timestamp < timestamp_ms {
                 continue;
             }
-            let found = or_deleted(self.search_segment(&segment, is_active, timestamp_ms, from, end))?;
+            let found = or_deleted(self.search_segment(&segment, timestamp_ms, from, end))?;
             if found.flatten().is_some() {
                 return Ok(found.flatten());
             }
@@ -42,42 +42,36 @@ impl PartitionLog {
         let end = end.min(self.log_end_offset());
         let mut largest = -1;
         let mut holder = None;
-        for (segment, is_active) in self.segments_between(from, end) {
+        for segment in self.segments_between(from, end) {
             if segment.max_timestamp()?.timestamp <= largest {
                 continue;
             }
-            let found = or_deleted(self.largest_of_segment(&segment, is_active, from, end))?.flatten();
+            let found = or_deleted(self.largest_of_segment(&segment, from, end))?.flatten();
             if let Some(timestamp) = found.filter(|timestamp| *timestamp > largest) {
                 largest = timestamp;
-                holder = Some((segment, is_active));
+                holder = Some(segment);
             }
         }
-        let Some((segment, is_active)) = holder else { return Ok(None) };
-        let found = or_deleted(self.search_segment(&segment, is_active, largest, from, end))?.flatten();
+        let Some(segment) = holder else { return Ok(None) };
+        let found = or_deleted(self.search_segment(&segment, largest, from, end))?.flatten();
         Ok(found)
     }
 
-    /// The segments that may hold records of `[from, end)`, and which of them is the active one.
-    fn segments_between(&self, from: Offset, end: Offset) -> Vec<(Arc<Segment>, bool)> {
+    /// The segments that may hold records of `[from, end)`.
+    fn segments_between(&self, from: Offset, end: Offset) -> Vec<Arc<Segment>> {
         let segments = self.segments.read();
         let first = segments.partition_point(|segment| segment.base_offset() <= from).saturating_sub(1);
-        let last = segments.len() - 1;
-        let numbered = segments.iter().enumerate().skip(first);
-        numbered
-            .take_while(|(_, segment)| segment.base_offset() < end)
-            .map(|(place, segment)| (segment.clone(), place == last))
-            .collect()
+        segments.iter().skip(first).take_while(|segment| segment.base_offset() < end).cloned().collect()
     }
 
     fn search_segment(
         &self,
         segment: &Arc<Segment>,
-        is_active: bool,
         timestamp_ms: TimestampMs,
         from: Offset,
         end: Offset,
     ) -> Result<Option<(Offset, TimestampMs)>, LogError> {
-        let file = self.open_files.file_of(segment, is_active)?;
+        let file = self.open_files.file_of(segment)?;
         // All records up to that of this entry are older.
         let older = segment.time_before(timestamp_ms)?.map_or(from, |entry| entry.offset + 1);
         let Some((position, _)) = segment.locate(&file, older.max(from))? else { return Ok(None) };
@@ -101,11 +95,10 @@ impl PartitionLog {
     fn largest_of_segment(
         &self,
         segment: &Arc<Segment>,
-        is_active: bool,
         from: Offset,
         end: Offset,
     ) -> Result<Option<TimestampMs>, LogError> {
-        let file = self.open_files.file_of(segment, is_active)?;
+        let file = self.open_files.file_of(segment)?;
         // Up to this entry its timestamp is the largest, but the record may lie before the log's start.
         let known = segment.time_within(end)?.filter(|entry| entry.offset >= from);
         let Some((position, _)) = segment.locate(&file, known.map_or(from, |entry| entry.offset))? else {

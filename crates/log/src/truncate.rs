@@ -6,9 +6,8 @@ use std::sync::atomic::Ordering;
 use millpond_types::Offset;
 
 use crate::log::{SegmentStart, Writer};
-use crate::recovery::rebuild_producers;
 use crate::segment::Segment;
-use crate::{LogError, PartitionLog, names};
+use crate::{LogError, PartitionLog, names, rebuild};
 
 impl PartitionLog {
     /// Cuts off the batch that contains `offset` and everything after it, and returns the new end when the cut is
@@ -33,8 +32,12 @@ impl PartitionLog {
     }
 
     fn cut(&self, writer: &mut Writer, offset: Offset) -> Result<Offset, LogError> {
-        let (segment, _) = self.segment_of(offset);
-        let (file, _) = segment.file()?;
+        let segment = self.segment_of(offset);
+        let file = self.open_files.file_of(&segment)?;
+        if !segment.load_txn_index(Offset::MAX)? {
+            self.rebuild_txn_index(&segment, "its file is damaged")?;
+            segment.load_txn_index(Offset::MAX)?;
+        }
         let (position, end) = match segment.locate(&file, offset)? {
             Some((position, header)) => (position, header.base_offset.min(offset)),
             // A hole at the segment's end: there is nothing of it to cut.
@@ -69,8 +72,8 @@ impl PartitionLog {
         }
         writer.unsynced.retain(|rolled| !Arc::ptr_eq(&rolled.segment, &segment));
         segment.load_indexes()?;
-        file.set_len(position)?;
-        file.sync_data()?;
+        segment.file_to_write()?.set_len(position)?;
+        segment.sync()?;
         segment.truncate_to(end, position)?;
         segment.write_indexes(false, true)?;
 
@@ -86,13 +89,13 @@ impl PartitionLog {
         }
         if !writer.producers.is_empty() {
             let segments = self.segments.read().clone();
-            writer.producers = rebuild_producers(&self.dir, &segments, self.log_start_offset(), end, None)?;
+            writer.producers = rebuild::producers_at(&self.dir, &segments, self.log_start_offset(), end)?;
         }
+        self.unstable.cut(end, writer.producers.first_open_transaction());
         if position == 0 || !Arc::ptr_eq(&writer.active, &segment) {
             writer.started = SegmentStart { unread: position > 0, ..SegmentStart::default() };
         }
         writer.active = segment;
-        writer.file = file;
         writer.position = position;
         writer.next_offset = end;
         writer.fresh.restart(end);

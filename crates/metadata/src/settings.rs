@@ -87,6 +87,8 @@ pub struct Settings {
     pub tail_bytes_max: usize,
     /// `millpond.partition.tail.bytes.max`
     pub partition_tail_bytes_max: usize,
+    /// `millpond.open.files.max`
+    pub open_files_max: usize,
     /// `millpond.partitions.max`
     pub partitions_max: u64,
 }
@@ -236,6 +238,7 @@ impl Settings {
             disk_reserve_bytes: long("millpond.disk.reserve.bytes").unsigned_abs(),
             tail_bytes_max: size("millpond.tail.bytes.max"),
             partition_tail_bytes_max: size("millpond.partition.tail.bytes.max"),
+            open_files_max: size("millpond.open.files.max"),
             partitions_max: long("millpond.partitions.max").max(0) as u64,
             given,
         }

@@ -8,8 +8,10 @@
 //! - [`sql`]: a client of a running node, over HTTP: one statement, a file, or a prompt.
 //! - [`log`]: tools that look into a data folder, whether a node runs on it or not.
 //! - [`backup`]: copies of a data folder, and the way back.
+//! - [`import`]: makes a data folder of that of a stopped Apache Kafka.
 
 mod backup;
+mod import;
 mod log;
 mod serve;
 mod sql;
@@ -38,6 +40,7 @@ enum Command {
     Sql(sql::SqlArguments),
     /// Look into a data folder: what is in it, whether it is sound; the node may be running
     Log(log::LogArguments),
+    Import(import::ImportArguments),
     /// Back up the data folder of a stopped node: copies only what the backup does not have yet
     Backup(backup::BackupArguments),
     /// Make a data folder of a backup
@@ -51,6 +54,7 @@ fn main() {
     let outcome = match CommandLine::parse().command {
         Command::Serve(arguments) => serve::run(arguments).map(|()| 0).map_err(|error| (1, error.to_string())),
         Command::Sql(arguments) => sql::run(arguments).map(|()| 0).map_err(|error| (1, error.to_string())),
+        Command::Import(arguments) => import::run(&arguments).map(|()| 0).map_err(|error| (1, error.to_string())),
         Command::Log(arguments) => log::run(arguments).map_err(|error| (log::exit::UNREADABLE, error.to_string())),
         Command::Backup(arguments) => backup::back_up(&arguments).map_err(|error| (BACKUP_FAILED, error.to_string())),
         Command::Restore(arguments) => backup::restore(&arguments).map_err(|error| (BACKUP_FAILED, error.to_string())),

@@ -57,6 +57,9 @@ pub enum BatchError {
         /// What is wrong there.
         what: &'static str,
     },
+    /// The record of a control batch is not what it must be.
+    #[error("the control record is malformed: {0}")]
+    Control(&'static str),
     /// Bytes follow the last record.
     #[error("{0} bytes follow the last record of the batch")]
     TrailingBytes(usize),

@@ -7,7 +7,8 @@
 //! [`BatchView::retain`].
 //!
 //! Start with [`BatchHeader`]; read batches with [`batches`] and [`BatchView::records`], make them with
-//! [`BatchBuilder`], check what a client sent with [`validate_produced`].
+//! [`BatchBuilder`], check what a client sent with [`validate_produced`]. How a transaction ended stands in a
+//! [`TransactionMarker`].
 //!
 //! # The bytes (big-endian)
 //!
@@ -30,13 +31,15 @@
 //! # Invariants
 //!
 //! - No bytes make a decoder panic or allocate more than the bound the caller gave (tests/it/hostile.rs).
-//! - What [`BatchBuilder`] builds passes [`validate_produced`], unless it is a control batch.
+//! - What [`BatchBuilder`] builds passes [`validate_produced`], unless it is a control batch, or
+//!   transactional without a producer.
 //! - Base offset and leader epoch lie outside the CRC, so that [`stamp`] leaves it right.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
 
 mod builder;
 mod compression;
+mod control;
 mod crc;
 mod error;
 mod header;
@@ -49,6 +52,7 @@ mod view;
 
 pub use builder::{BatchBuilder, BatchOptions};
 pub use compression::Compression;
+pub use control::{TransactionMarker, TransactionResult};
 pub use crc::Crc32c;
 pub use error::{BatchError, ProducedError};
 pub use header::{

@@ -46,6 +46,11 @@ pub fn validate_produced(bytes: &[u8], batch_bytes_max: usize) -> Result<BatchHe
         );
         return Err(invalid(reason));
     }
+    if header.is_transactional() && !header.has_producer() {
+        return Err(invalid(
+            "the batch is part of a transaction and names no producer, so nothing could end it".to_owned(),
+        ));
+    }
     debug_assert!(size >= LOG_OVERHEAD, "parse checks the length");
     Ok(header)
 }

@@ -90,6 +90,32 @@ impl BatchView<'_> {
         Ok(Retained::Rest { bytes, removed })
     }
 
+    /// The batch as it is, with the time from which on it may go as a whole: for the marker of a transaction of which nothing is
+    /// left (KIP-534).
+    ///
+    /// # Errors
+    /// Records that cannot be read, or more than `decompressed_bytes_max` of them.
+    pub fn with_delete_horizon(
+        &self,
+        decompressed_bytes_max: usize,
+        horizon_ms: TimestampMs,
+    ) -> Result<Vec<u8>, BatchError> {
+        let mut records = self.records(decompressed_bytes_max)?;
+        let mut payload = Vec::with_capacity(records.payload.len());
+        while records.next().transpose()?.is_some() {}
+        match self.header.timestamp_type() {
+            TimestampType::LogAppendTime => payload.extend_from_slice(&records.payload),
+            TimestampType::CreateTime => {
+                shift(&records.payload, self.header.base_timestamp.wrapping_sub(horizon_ms), &mut payload);
+            }
+        }
+        let mut header = BatchHeader { base_timestamp: horizon_ms, ..self.header };
+        header.attributes |= DELETE_HORIZON_BIT;
+        let codec = header.compression()?;
+        let payload = if codec == Compression::None { payload } else { codec.compress(&payload) };
+        assemble(header, &payload).ok_or(BatchError::Length(i32::MAX))
+    }
+
     /// The batch without any record: it tells what its producer wrote last, and where the log's offsets have been.
     pub fn emptied(&self) -> Vec<u8> {
         let attributes = self.header.attributes & !(COMPRESSION_MASK | DELETE_HORIZON_BIT);

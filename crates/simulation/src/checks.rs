@@ -8,6 +8,7 @@ use millpond_types::Offset;
 
 use crate::actions::read_all;
 use crate::model::{Existence, PartitionModel};
+use crate::streams::queries::is_of_streams;
 use crate::world::World;
 
 /// How the node ended before it started again.
@@ -32,7 +33,9 @@ impl World {
         let unknown = broker
             .image()
             .topics()
-            .find(|topic| !topic.internal && !self.model.topics.contains_key(topic.name.as_str()))
+            .find(|topic| {
+                !topic.internal && !is_of_streams(&topic.name) && !self.model.topics.contains_key(topic.name.as_str())
+            })
             .map(|topic| topic.name.clone());
         if let Some(name) = unknown {
             self.violated(format!("topic {name} is there, and was deleted or never made"));

@@ -14,7 +14,16 @@
 //! Start with [`simulate`]. It does not know how a node works inside: it uses what the protocol's front uses, and the
 //! [`Driver`](millpond_broker::Driver).
 //!
-//! What is not simulated: registered streams, and the wire protocol.
+//! One seed of four has **registered streams** (`streams`): filters, projections and windows over one partition and several, one
+//! over another's results. Their queries are planned once a process and run by the node's runner, whose turns are calls
+//! ([`RunnerDriver`](millpond_streams::run::RunnerDriver)); while one waits for the disk in the middle of a step, clients, readers
+//! and other queries go on. Their state lies on the simulated disk in a simple store that stands for RocksDB
+//! (`millpond_state`'s `database` names the promises). What a reader was shown must stay as it was; a query that has recovered
+//! shows all of it; and at the end, when nothing disturbs any more, each topic must hold what a calm node gives that reads the
+//! same input: the same bytes, or, where rows of several partitions are put one after the other, the same rows.
+//!
+//! What is not simulated: statements (`_millpond_sql` and the catalog: the queries are handed to the runner), DROP, RocksDB itself,
+//! and the wire protocol.
 //!
 //! # What it promises
 //!
@@ -25,10 +34,12 @@
 mod actions;
 mod checks;
 mod groups;
+mod inspection;
 mod model;
 mod mutation;
 mod node;
 mod run;
+mod streams;
 mod world;
 
 pub use mutation::Mutation;

@@ -8,6 +8,8 @@ use millpond_broker::{Broker, BrokerOptions, Clock, Driver, Ids};
 use millpond_disk::{Random, SimulatedDisk};
 use millpond_metadata::Settings;
 
+use crate::streams::node::NodeStreams;
+
 /// The time at which every simulation begins, ms since 1970.
 pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 
@@ -37,7 +39,13 @@ pub(crate) fn settings(random: &mut Random) -> Settings {
     pairs.push(("millpond.journal.bytes", journal_bytes.to_string()));
     pairs.push(("millpond.partition.journal.bytes.max", (2_000 + random.below(30_000)).to_string()));
     let pairs: Vec<(String, String)> = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-    Settings::from_pairs(&pairs).unwrap_or_else(|error| panic!("the simulation's settings: {error}"))
+    let mut settings =
+        Settings::from_pairs(&pairs).unwrap_or_else(|error| panic!("the simulation's settings: {error}"));
+    if random.below(2) == 0 {
+        // Less than anybody may configure: the few keys there are go to the disk.
+        settings.compaction_keys_bytes_max = 0;
+    }
+    settings
 }
 
 /// A node that runs.
@@ -45,6 +53,8 @@ pub(crate) fn settings(random: &mut Random) -> Settings {
 pub(crate) struct Node {
     pub(crate) broker: Arc<Broker>,
     pub(crate) driver: Arc<Driver>,
+    /// In seeds with streams.
+    pub(crate) streams: Option<Arc<NodeStreams>>,
 }
 
 impl Node {
@@ -56,7 +66,7 @@ impl Node {
             ..BrokerOptions::new(disk.root().join("data"))
         };
         let (broker, driver) = Broker::open_driven(options).map_err(|error| error.to_string())?;
-        Ok(Node { broker, driver: Arc::new(driver) })
+        Ok(Node { broker, driver: Arc::new(driver), streams: None })
     }
 }
 

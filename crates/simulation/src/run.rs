@@ -12,10 +12,16 @@ use millpond_metadata::Settings;
 use parking_lot::Mutex;
 
 use crate::checks::End;
+use crate::inspection;
 use crate::model::Model;
 use crate::mutation::{Mutation, Phase};
 use crate::node::{NOW_MS, Node, at_once, settings};
+use crate::streams::Streams;
+use crate::streams::node::NodeStreams;
 use crate::world::{Shared, World};
+
+/// Things that happen between two looks at the files.
+const ACTIONS_AN_INSPECTION: usize = 100;
 
 /// Starts that a crash may interrupt, one after the other.
 const STARTS_MAX: usize = 8;
@@ -48,6 +54,10 @@ pub struct Summary {
     pub commits: u64,
     /// Crashes.
     pub crashes: u64,
+    /// Turns that queries have taken.
+    pub turns: u64,
+    /// Results of queries that were read, each once.
+    pub results: u64,
     /// Records that compaction took out, of those partitions that are there at the end.
     pub compacted: u64,
     /// Calls to the disk, and a number that follows from them.
@@ -126,6 +136,8 @@ impl Summary {
         self.commits += other.commits;
         self.crashes += other.crashes;
         self.compacted += other.compacted;
+        self.turns += other.turns;
+        self.results += other.results;
         self.trace.0 += other.trace.0;
         self.trace.1 ^= other.trace.1;
     }
@@ -168,6 +180,7 @@ impl Simulation {
             trace: options.trace,
             next_record: 0,
             next_topic: 0,
+            streams: Streams::of_seed(seed),
         };
         Simulation {
             seed,
@@ -186,11 +199,14 @@ impl Simulation {
     fn run(mut self) -> Result<Summary, Box<Failure>> {
         self.watch();
         self.start(None);
-        for _ in 0..self.options.actions {
+        for number in 0..self.options.actions {
             if self.violation().is_some() {
                 break;
             }
             self.act();
+            if number % ACTIONS_AN_INSPECTION == 0 {
+                self.inspect("while it runs");
+            }
             if self.disk.is_off() {
                 self.restart();
             } else {
@@ -201,6 +217,12 @@ impl Simulation {
             // At the end everything must be there once more.
             self.disk.go_off();
             self.restart();
+        }
+        if let Some(Node { driver, streams: Some(streams), .. }) = &self.node
+            && self.violation().is_none()
+        {
+            self.disk.set_faults(Faults { failed_syncs: 0, failed_writes: 0, ..self.faults });
+            self.turn(|| self.shared.finish_streams(streams, driver));
         }
         self.disk.unwatch();
         self.end_node();
@@ -235,7 +257,9 @@ impl Simulation {
                     }
                 }
             }
-            mutation.map_or(millpond_disk::Permit::Do, |mutation| mutation.permit(shared.phase(), operation, path))
+            mutation.map_or(millpond_disk::Permit::Do, |mutation| {
+                mutation.permit(shared.phase(), shared.step(), operation, path)
+            })
         });
     }
 
@@ -243,6 +267,15 @@ impl Simulation {
     fn act(&mut self) {
         let Some(node) = &self.node else { return };
         let driver = node.driver.clone();
+        if let Some(streams) = node.streams.clone()
+            && self.shared.world.lock().random.coin()
+        {
+            let mut by_ms = 0;
+            self.turn(|| by_ms = self.shared.act_on_streams(&streams, &driver));
+            self.clock.advance(by_ms);
+            self.disk.set_now_ms(self.clock.now_ms());
+            return;
+        }
         let choice = self.shared.world.lock().random.below(1_000);
         match choice {
             0..380 => self.shared.world.lock().produce(),
@@ -299,6 +332,9 @@ impl Simulation {
         let mut world = self.shared.world.lock();
         let room = (!self.is_full).then(|| world.random.below(30_000));
         world.event(format!("room on the disk: {room:?}"));
+        if let Some(streams) = &mut world.streams {
+            streams.may_fail = true;
+        }
         drop(world);
         self.is_full = room.is_some();
         self.disk.set_capacity_bytes(room.map(|room| self.disk.used_bytes() + room));
@@ -313,6 +349,9 @@ impl Simulation {
 
     fn stop_cleanly(&mut self) {
         let Some(node) = &self.node else { return };
+        if let Some(streams) = &node.streams {
+            self.turn(|| streams.stop());
+        }
         let stopped = at_once(node.broker.shutdown());
         let off = self.disk.is_off();
         let crash = {
@@ -323,11 +362,26 @@ impl Simulation {
         let end = if stopped.is_ok() && !off { End::Clean(crash) } else { End::Crash(crash) };
         self.end_node();
         self.disk.restart(crash);
+        if matches!(end, End::Clean(_)) {
+            self.inspect("after a clean stop");
+        }
         self.start(Some(end));
+    }
+
+    /// The files of a node that is sound look sound to its operator.
+    fn inspect(&self, when: &str) {
+        if self.disk.failed_syncs() > 0 {
+            // What was not synced then may be gone from the disk, and the log takes no more.
+            return;
+        }
+        if let Some(finding) = inspection::inspect(&self.disk) {
+            self.shared.world.lock().violated(format!("{when} its files look damaged: {finding}"));
+        }
     }
 
     /// The disk is off: the process is gone, or the power is.
     fn restart(&mut self) {
+        let failed = self.disk.failed_syncs() > 0;
         self.end_node();
         let crash = {
             let mut world = self.shared.world.lock();
@@ -337,6 +391,9 @@ impl Simulation {
             crash
         };
         self.disk.restart(crash);
+        if crash == Crash::Kill && !failed {
+            self.inspect("after a kill");
+        }
         self.start(Some(End::Crash(crash)));
     }
 
@@ -365,7 +422,7 @@ impl Simulation {
                 let calls = self.shared.world.lock().random.below(80);
                 self.disk.go_off_after(calls);
             }
-            match Node::start(&self.disk, &self.settings, &self.clock, &self.ids) {
+            match self.start_node() {
                 Ok(node) if !self.disk.is_off() => {
                     self.disk.go_off_after(u64::MAX);
                     self.shared.world.lock().broker = Some(node.broker.clone());
@@ -395,7 +452,8 @@ impl Simulation {
         }
         self.shared.enter(Phase::Running);
         let Some(node) = &self.node else { return };
-        let driver = node.driver.clone();
+        let (driver, streams) = (node.driver.clone(), node.streams.clone());
+        self.shared.world.lock().make_inputs();
         if let Some(end) = end {
             let mut world = self.shared.world.lock();
             world.event(format!("start after {end:?}"));
@@ -406,7 +464,34 @@ impl Simulation {
             world.send_again();
             drop(world);
             self.shared.check_offsets(&driver, true);
+            self.inspect("after a start");
+        }
+        if let Some(streams) = streams
+            && self.shared.world.lock().random.coin()
+        {
+            // At once, as a rule.
+            let turns = 2 * streams.turns.waiting();
+            self.turn(|| (0..turns).for_each(|_| self.shared.query_turn(&streams)));
         }
         self.disk.set_faults(self.faults);
+        if let Some(streams) = &mut self.shared.world.lock().streams {
+            streams.may_fail = self.faults.failed_syncs > 0 || self.faults.failed_writes > 0;
+        }
+    }
+
+    /// Starts the node, and its streams.
+    fn start_node(&self) -> Result<Node, String> {
+        let mut node = Node::start(&self.disk, &self.settings, &self.clock, &self.ids)?;
+        let of_streams = {
+            let mut world = self.shared.world.lock();
+            world.streams_started();
+            world.streams.as_ref().map(|streams| (streams.setup.clone(), streams.registered.clone()))
+        };
+        if let Some((setup, registered)) = of_streams {
+            let streams = NodeStreams::start(&node.broker, &node.driver, &setup, &self.disk, &self.shared);
+            streams.launch_all(&registered)?;
+            node.streams = Some(streams);
+        }
+        Ok(node)
     }
 }

@@ -9,8 +9,9 @@ use millpond_disk::{Random, SimulatedDisk};
 use parking_lot::Mutex;
 
 use crate::model::Model;
-use crate::mutation::Phase;
+use crate::mutation::{Phase, StepPhase};
 use crate::run::Summary;
+use crate::streams::Streams;
 
 /// So many of the last events are told with a failure.
 const EVENTS_MAX: usize = 60;
@@ -32,6 +33,8 @@ pub(crate) struct World {
     /// Stands in every record, so that no two are alike.
     pub(crate) next_record: u64,
     pub(crate) next_topic: u64,
+    /// In some seeds.
+    pub(crate) streams: Option<Streams>,
 }
 
 impl World {
@@ -58,13 +61,20 @@ impl World {
 pub(crate) struct Shared {
     pub(crate) world: Arc<Mutex<World>>,
     phase: Arc<AtomicU8>,
+    /// What a query does whose turn it is.
+    step: Arc<AtomicU8>,
     /// Whether clients may do something in the middle of a sync.
     pub(crate) interleave: Arc<AtomicBool>,
 }
 
 impl Shared {
     pub(crate) fn new(world: World) -> Shared {
-        Shared { world: Arc::new(Mutex::new(world)), phase: Arc::default(), interleave: Arc::default() }
+        Shared {
+            world: Arc::new(Mutex::new(world)),
+            phase: Arc::default(),
+            step: Arc::default(),
+            interleave: Arc::default(),
+        }
     }
 
     pub(crate) fn enter(&self, phase: Phase) {
@@ -76,6 +86,18 @@ impl Shared {
             0 => Phase::Starting,
             1 => Phase::Running,
             _ => Phase::Checkpointing,
+        }
+    }
+
+    pub(crate) fn enter_step(&self, step: StepPhase) {
+        self.step.store(step as u8, Ordering::SeqCst);
+    }
+
+    pub(crate) fn step(&self) -> StepPhase {
+        match self.step.load(Ordering::SeqCst) {
+            0 => StepPhase::Elsewhere,
+            1 => StepPhase::OutputWaits,
+            _ => StepPhase::RecordWaits,
         }
     }
 }

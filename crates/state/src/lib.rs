@@ -1,7 +1,8 @@
 //! What does a query remember?
 //!
 //! Owns the durable state of all queries of a node: one RocksDB, opened when the first query with state needs it. It
-//! knows neither SQL nor Arrow: a query's operators bring keys and values as bytes. Nobody else knows RocksDB.
+//! knows neither SQL nor Arrow: a query's operators bring keys and values as bytes. Nobody else knows RocksDB, and here
+//! only `database` does: in a simulation a simpler store lies in its place, with the promises that are named there.
 //!
 //! ```text
 //! key    query id (8 bytes, big-endian) | operator (2 bytes, big-endian) | the operator's own key
@@ -17,6 +18,7 @@
 //!
 //! Start with [`StateStore::open`] and [`QueryState::commit`].
 
+mod database;
 mod error;
 mod key;
 mod query_state;

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use rocksdb::{DBIterator, Direction, IteratorMode, ReadOptions, WriteBatch};
-
+use crate::database::{Change, Entry};
 use crate::key::{PREFIX_LEN, checked_value, end_of_prefix, stored_key, stored_value};
 use crate::{QUERY_OPERATOR, StateError, StateStore};
 
@@ -61,7 +60,7 @@ impl QueryState {
 
     /// The value of a key.
     pub fn get(&self, operator: u16, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
-        let stored = self.store.database.get_pinned(stored_key(self.id, operator, key));
+        let stored = self.store.database.get(&stored_key(self.id, operator, key));
         match stored.map_err(|error| self.store.failed("read", error))? {
             None => Ok(None),
             Some(stored) => match checked_value(&stored) {
@@ -74,33 +73,28 @@ impl QueryState {
     /// The keys of `operator` that start with `prefix`, and their values, in the order of the keys.
     pub fn scan(&self, operator: u16, prefix: &[u8]) -> Scan<'_> {
         let first = stored_key(self.id, operator, prefix);
-        let mut options = ReadOptions::default();
-        if let Some(end) = end_of_prefix(&first) {
-            options.set_iterate_upper_bound(end);
-        }
-        let mode = IteratorMode::From(&first, Direction::Forward);
-        Scan { state: self, operator, entries: self.store.database.iterator_opt(mode, options) }
+        Scan { state: self, operator, entries: self.store.database.range(&first, end_of_prefix(&first)) }
     }
 
     /// A checkpoint: makes all of `batch` durable, and `step` as the step it stands at; all or nothing.
     pub fn commit(&self, batch: StateBatch, step: u64) -> Result<(), StateError> {
-        let mut changes = WriteBatch::default();
-        for (operator, key, value) in batch.changes {
+        let mut changes = Vec::with_capacity(batch.len() + 1);
+        changes.extend(batch.changes.into_iter().map(|(operator, key, value)| {
             let key = stored_key(self.id, operator, &key);
             match value {
-                Some(value) => changes.put(key, value),
-                None => changes.delete(key),
+                Some(value) => Change::Put { key, value },
+                None => Change::Delete { key },
             }
-        }
-        changes.put(stored_key(self.id, QUERY_OPERATOR, STEP_KEY), stored_value(&step.to_le_bytes()));
+        }));
+        let key = stored_key(self.id, QUERY_OPERATOR, STEP_KEY);
+        changes.push(Change::Put { key, value: stored_value(&step.to_le_bytes()) });
         self.store.write(changes)
     }
 
     /// Forgets everything of this query.
     pub fn remove(&self) -> Result<(), StateError> {
-        let mut changes = WriteBatch::default();
-        changes.delete_range(self.id.to_be_bytes(), (self.id + 1).to_be_bytes());
-        self.store.write(changes)
+        let (from, to) = (self.id.to_be_bytes().to_vec(), (self.id + 1).to_be_bytes().to_vec());
+        self.store.write(vec![Change::DeleteRange { from, to }])
     }
 
     /// The error for a value that can be read but makes no sense to the operator that wrote it.
@@ -113,7 +107,7 @@ impl QueryState {
 pub struct Scan<'a> {
     state: &'a QueryState,
     operator: u16,
-    entries: DBIterator<'a>,
+    entries: Box<dyn Iterator<Item = Result<Entry, String>> + 'a>,
 }
 
 impl Iterator for Scan<'_> {

@@ -18,6 +18,7 @@ mod sql;
 pub use admin::{ANSWERS_TOPIC, CATALOG_TOPIC, STATEMENTS_TOPIC, STREAMS_TOPIC};
 pub use engine::{
     ColumnInfo, Engine, EngineError, EngineOptions, ExecuteOptions, StatementResult, StreamInfo, StreamKind,
+    plan_streams,
 };
 pub use select::{RowStream, SelectNotes};
 pub use sql::{ErrorKind, StatementError};

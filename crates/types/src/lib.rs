@@ -9,7 +9,9 @@
 mod producer;
 mod topic;
 
-pub use producer::{NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, ProducerEpoch, ProducerId};
+pub use producer::{
+    CoordinatorEpoch, NO_COORDINATOR_EPOCH, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_SEQUENCE, ProducerEpoch, ProducerId,
+};
 pub use topic::{InvalidTopicName, TOPIC_NAME_LEN_MAX, TopicId, TopicName, TopicPartition};
 
 /// The place of a record in a partition: the first is 0, and each record has the next number.

@@ -7,9 +7,11 @@
 //! within `max_bytes`, the partition's limit and `fetch.max.bytes`. If there is less than `min_bytes`, the request
 //! waits up to `max_wait_ms` for partitions to move, without looking at them in between.
 //!
+//! Who reads committed records gets what lies below the last stable offset, with a list of the aborted transactions in it,
+//! whose batches the client leaves out (KIP-98).
+//!
 //! Ignored: what only followers send (replica id and epoch, cluster id, log start offset, high watermark), and the rack,
-//! as there is one. There are no transactions, so the last stable offset is the high watermark, and both isolation
-//! levels read the same.
+//! as there is one.
 
 mod request;
 mod response;
@@ -19,7 +21,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use millpond_broker::{Partition as BrokerPartition, Waiter};
+use millpond_broker::{AbortedTransactions, Partition as BrokerPartition, Waiter};
 use millpond_types::TopicId;
 use tokio::time::Instant;
 
@@ -60,7 +62,7 @@ async fn serve(call: Call, frame: Frame) -> Result<Answer, Unanswerable> {
         }
     };
     let (partitions, kind) = begun.into_parts();
-    let mut reading = Reading::new(&call, &partitions, bytes_max);
+    let mut reading = Reading::new(&call, &partitions, bytes_max, read_committed);
     let memory = reading.until(bytes_min, wait_max).await;
     let found = partitions.into_iter().zip(reading.places).map(|(partition, place)| {
         let found = place.found.expect("every partition was read");
@@ -75,6 +77,7 @@ async fn serve(call: Call, frame: Frame) -> Result<Answer, Unanswerable> {
 struct Reading<'a> {
     call: &'a Call,
     bytes_max: usize,
+    read_committed: bool,
     places: Vec<Place>,
 }
 
@@ -85,7 +88,7 @@ struct Place {
 }
 
 impl<'a> Reading<'a> {
-    fn new(call: &'a Call, partitions: &[Partition], bytes_max: usize) -> Reading<'a> {
+    fn new(call: &'a Call, partitions: &[Partition], bytes_max: usize, read_committed: bool) -> Reading<'a> {
         let mut known = HashMap::new();
         let places = partitions
             .iter()
@@ -95,7 +98,7 @@ impl<'a> Reading<'a> {
                 found: None,
             })
             .collect();
-        Reading { call, bytes_max, places }
+        Reading { call, bytes_max, read_committed, places }
     }
 
     /// Reads until there are `bytes_min`, an error, or `wait_max` has passed. Returns the memory that was taken.
@@ -134,7 +137,7 @@ impl<'a> Reading<'a> {
                 continue;
             }
             // Something must come, however large the first batch is (KIP-74).
-            let found = place.read(memory.bytes().saturating_sub(total), total == 0);
+            let found = place.read(memory.bytes().saturating_sub(total), total == 0, self.read_committed);
             total += found.records_len;
             place.found = Some(found);
         }
@@ -188,17 +191,11 @@ fn find(
 }
 
 impl Place {
-    fn read(&self, bytes_left: usize, nothing_yet: bool) -> Found {
+    fn read(&self, bytes_left: usize, nothing_yet: bool, read_committed: bool) -> Found {
         match &self.partition {
             Ok(partition) => match self.check_epochs(partition) {
-                Ok(None) => read(partition, self.wanted, bytes_left, nothing_yet),
-                Ok(Some(diverged)) => {
-                    let mut found = Found::error(ErrorCode::None);
-                    found.high_watermark = partition.visible_end();
-                    found.log_start_offset = partition.log_start();
-                    found.diverging_epoch = Some(diverged);
-                    found
-                }
+                Ok(None) => read(partition, self.wanted, bytes_left, nothing_yet, read_committed),
+                Ok(Some(diverged)) => Found { diverging_epoch: Some(diverged), ..nothing(partition, ErrorCode::None) },
                 Err(error) => Found::error(error),
             },
             Err(error) => Found::error(*error),
@@ -228,22 +225,33 @@ pub(crate) fn check_leader_epoch(believed: i32, partition: &BrokerPartition) -> 
     }
 }
 
-fn read(partition: &BrokerPartition, wanted: Wanted, bytes_left: usize, nothing_yet: bool) -> Found {
-    // Looked at before the read: what comes between the two is seen as a move, and read again.
-    let (high_watermark, log_start_offset) = (partition.visible_end(), partition.log_start());
+/// No records of a partition, but its offsets.
+fn nothing(partition: &BrokerPartition, error: ErrorCode) -> Found {
+    // The end is looked at first, and before the records: what comes in between is seen as a move, and read again.
+    let high_watermark = partition.visible_end();
+    let last_stable_offset = partition.last_stable_offset().min(high_watermark);
+    Found { high_watermark, last_stable_offset, log_start_offset: partition.log_start(), ..Found::error(error) }
+}
+
+fn read(
+    partition: &BrokerPartition,
+    wanted: Wanted,
+    bytes_left: usize,
+    nothing_yet: bool,
+    read_committed: bool,
+) -> Found {
+    let nothing = nothing(partition, ErrorCode::None);
     let bytes_max = usize::try_from(wanted.bytes_max).unwrap_or(0).min(bytes_left);
-    match partition.find(wanted.fetch_offset, bytes_max, nothing_yet) {
-        Ok(found) => Found {
-            error: ErrorCode::None,
-            high_watermark,
-            log_start_offset,
-            diverging_epoch: None,
-            records_len: found.len,
-            records: found.pieces,
-        },
-        Err(error) => {
-            // OFFSET_OUT_OF_RANGE is told with the offsets that there are.
-            Found { high_watermark, log_start_offset, ..Found::error(ErrorCode::from(&error)) }
+    let found = match read_committed {
+        true => partition.find_committed(wanted.fetch_offset, bytes_max, nothing_yet),
+        false => {
+            let found = partition.find(wanted.fetch_offset, bytes_max, nothing_yet);
+            found.map(|found| (found, AbortedTransactions::default()))
         }
+    };
+    match found {
+        Ok((found, aborted)) => Found { aborted, records_len: found.len, records: found.pieces, ..nothing },
+        // OFFSET_OUT_OF_RANGE is told with the offsets that there are.
+        Err(error) => Found { error: ErrorCode::from(&error), ..nothing },
     }
 }

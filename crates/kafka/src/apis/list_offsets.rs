@@ -4,9 +4,9 @@
 //! timestamp (−3, KIP-734), v8 the first offset on the local disk (−4, KIP-405), v9 the last in object storage (−5),
 //! v10 a timeout, which is ignored.
 //!
-//! Nothing is in object storage: −4 is the first offset, −5 answers −1. There are no transactions, so both isolation
-//! levels end at the high watermark. Other negative timestamps, and those newer than the version, are answered with
-//! UNSUPPORTED_VERSION, as in Kafka.
+//! Who reads committed records finds nothing at or above the last stable offset, which is the last one there; others end at
+//! the high watermark. Nothing is in object storage: −4 is the first offset, −5 answers −1. Other negative timestamps, and
+//! those newer than the version, are answered with UNSUPPORTED_VERSION, as in Kafka.
 
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{ListOffsetsPartitionResponse, ListOffsetsTopicResponse};
@@ -29,6 +29,9 @@ pub(crate) static API: Api = Api {
     serve: |call, frame| call.serve(frame, handle),
 };
 
+/// The isolation level of a client that reads committed records.
+const READ_COMMITTED: i8 = 1;
+
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
 const MAX_TIMESTAMP: i64 = -3;
@@ -43,16 +46,23 @@ struct Listed {
 }
 
 async fn handle(call: Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let read_committed = request.isolation_level == READ_COMMITTED;
     let topics = request.topics.into_iter().map(|topic| {
-        let partitions = topic.partitions.iter().map(|partition| answer(&call, &topic.name, partition)).collect();
+        let answer = |partition| answer(&call, &topic.name, partition, read_committed);
+        let partitions = topic.partitions.iter().map(answer).collect();
         ListOffsetsTopicResponse::default().with_name(topic.name.clone()).with_partitions(partitions)
     });
     ListOffsetsResponse::default().with_topics(topics.collect())
 }
 
-fn answer(call: &Call, topic: &str, asked: &ListOffsetsPartition) -> ListOffsetsPartitionResponse {
+fn answer(
+    call: &Call,
+    topic: &str,
+    asked: &ListOffsetsPartition,
+    read_committed: bool,
+) -> ListOffsetsPartitionResponse {
     let response = ListOffsetsPartitionResponse::default().with_partition_index(asked.partition_index);
-    match list(call, topic, asked) {
+    match list(call, topic, asked, read_committed) {
         Ok(listed) => response
             .with_offset(listed.offset)
             .with_timestamp(listed.timestamp)
@@ -61,7 +71,7 @@ fn answer(call: &Call, topic: &str, asked: &ListOffsetsPartition) -> ListOffsets
     }
 }
 
-fn list(call: &Call, topic: &str, asked: &ListOffsetsPartition) -> Result<Listed, ErrorCode> {
+fn list(call: &Call, topic: &str, asked: &ListOffsetsPartition, read_committed: bool) -> Result<Listed, ErrorCode> {
     let index = asked.partition_index;
     let partition = call.broker().partition(topic, index).ok_or(ErrorCode::UnknownTopicOrPartition)?;
     check_leader_epoch(asked.current_leader_epoch, &partition)?;
@@ -74,14 +84,16 @@ fn list(call: &Call, topic: &str, asked: &ListOffsetsPartition) -> Result<Listed
     };
     match asked.timestamp {
         LATEST => {
-            let (offset, leader_epoch) = (partition.visible_end(), partition.leader_epoch());
-            Ok(Listed { offset, timestamp: -1, leader_epoch })
+            let offset = if read_committed { partition.last_stable_offset() } else { partition.visible_end() };
+            Ok(Listed { offset, timestamp: -1, leader_epoch: partition.leader_epoch() })
         }
         EARLIEST => Ok(Listed { offset: partition.log_start(), timestamp: -1, leader_epoch: -1 }),
+        MAX_TIMESTAMP if version >= 7 && read_committed => record(partition.committed_max_timestamp()),
         MAX_TIMESTAMP if version >= 7 => record(partition.max_timestamp()),
         EARLIEST_LOCAL if version >= 8 => Ok(Listed { offset: partition.log_start(), timestamp: -1, leader_epoch: -1 }),
         LATEST_TIERED if version >= 9 => Ok(Listed { offset: -1, timestamp: -1, leader_epoch: -1 }),
         ..0 => Err(ErrorCode::UnsupportedVersion),
+        timestamp if read_committed => record(partition.committed_offset_for_timestamp(timestamp)),
         timestamp => record(partition.offset_for_timestamp(timestamp)),
     }
 }

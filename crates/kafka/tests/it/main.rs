@@ -9,3 +9,4 @@ mod listing;
 mod protocol;
 mod records;
 mod sessions;
+mod transactions;

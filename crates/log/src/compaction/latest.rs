@@ -11,7 +11,7 @@ use siphasher::sip128::{Hasher128 as _, SipHasher24};
 /// Bytes of a slot.
 pub(crate) const SLOT_BYTES: usize = size_of::<Slot>();
 /// Slots of the smallest table.
-const SLOTS_MIN: usize = 64;
+const SLOTS_MIN: usize = 8;
 
 /// The newest offset of each key that was noted.
 #[derive(Debug)]
@@ -73,12 +73,18 @@ impl LatestOffsets {
 
     /// The newest offset that was noted for `key`.
     pub(crate) fn of(&self, key: &[u8]) -> Option<Offset> {
-        let place = self.place_of(self.hash(key));
+        self.of_hash(self.hash(key))
+    }
+
+    /// The same for the key that has this hash.
+    pub(crate) fn of_hash(&self, hash: KeyHash) -> Option<Offset> {
+        let place = self.place_of(hash);
         self.slots.get(place).map(|slot| slot.offset).filter(|offset| *offset >= 0)
     }
 
     /// What stands for a key.
     pub(crate) fn hash(&self, key: &[u8]) -> KeyHash {
+        // The same in every table of a topic.
         let mut hasher = SipHasher24::new_with_key(&self.topic_id);
         hasher.write(key);
         let hash = hasher.finish128();

@@ -14,32 +14,39 @@
 //! afterwards there are holes between offsets. Tombstones stay for `delete.retention.ms` after they were compacted first. The last
 //! batch of each producer stays, if need be without its records, so that what producers have sent can be learned from the batches;
 //! so does the last one of all, so that consumers get to the end.
-//! What cannot be decompressed or read stays as it is; what has no key goes, as in Kafka.
+//! What cannot be decompressed or read stays as it is; what has no key goes, as in Kafka. Nothing is compacted beyond the last stable
+//! offset; transactions.rs tells what becomes of aborted records and of markers.
 //!
-//! With more keys than fit the memory that is given, the end is where it was full; another compaction goes on from there.
+//! With more keys than fit the memory that is given, all keys go to the disk first, and are sorted out there in parts (spill.rs). If
+//! the disk has no room for that, the end is where the memory was full; another compaction goes on from there.
 //!
 //! A compaction is done in steps of about [`STEP_BYTES`], between which nothing is held but memory and files: the log may be
 //! read, written, synced, cut and trimmed. What it was to replace and is gone meanwhile ends it.
 
 mod checkpoint;
 mod latest;
+mod passes;
 mod rewrite;
+mod spill;
 mod swap;
+mod transactions;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use millpond_records::{BatchHeader, BatchView, Retained, batches, verify_crc};
-use millpond_types::{Offset, ProducerId, TimestampMs};
+use millpond_records::{BatchHeader, BatchView, batches, verify_crc};
+use millpond_types::{Offset, ProducerEpoch, ProducerId, TimestampMs};
 
 pub(crate) use checkpoint::CompactionCheckpoint;
 pub(crate) use swap::complete;
 
 use crate::segment::Segment;
-use crate::{DECOMPRESSED_BYTES_MAX, LogError, PRODUCERS_MAX, PartitionLog, names};
+use crate::{LogError, PartitionLog, names};
 use latest::{KeyHash, LatestOffsets};
 use rewrite::Output;
+use spill::{SortOut, Sorted, Spill, Superseded};
+use transactions::Transactions;
 
 /// Bytes that a step reads; more if a batch is larger.
 pub const STEP_BYTES: usize = 1 << 20;
@@ -104,20 +111,57 @@ pub struct Compaction {
     /// Each segment, and where the next one begins; all of the log up to `end`.
     segments: Vec<(Arc<Segment>, Offset)>,
     place: Place,
-    /// The first pass is over.
-    is_collected: bool,
+    phase: Phase,
     /// The segment that is being written, and the number of the first of those that it is to replace.
     output: Option<(Output, usize)>,
     first_dirty: Offset,
     /// Records from here on are not looked at.
     end: Offset,
-    latest: LatestOffsets,
-    /// Where each producer's last batch below `end` ends.
+    newest: Newest,
+    keys_bytes_max: usize,
+    /// There are files of spilled keys.
+    has_spilled: bool,
+    /// The disk had no room for the keys.
+    is_spill_refused: bool,
+    /// Where each producer's last batch of records below `end` ends.
     last_offsets: HashMap<ProducerId, Offset>,
+    /// Producers of which only markers came in this epoch.
+    without_records: HashMap<ProducerId, ProducerEpoch>,
+    transactions: Transactions,
     now_ms: TimestampMs,
     delete_horizon_ms: TimestampMs,
     keys_of_batch: Vec<(KeyHash, Offset)>,
     compacted: Compacted,
+}
+
+/// What the next step does.
+#[derive(Debug)]
+enum Phase {
+    /// The first pass.
+    Collect,
+    /// The first pass once more, and over all segments, since the keys do not fit the memory.
+    Spill(Box<Spill>),
+    /// What was spilled is sorted out.
+    SortOut(Box<SortOut>),
+    /// The second pass.
+    Rewrite,
+}
+
+/// How it is known whether there is a newer record with a key.
+#[derive(Debug)]
+enum Newest {
+    Table(LatestOffsets),
+    Spilled(Superseded),
+}
+
+impl Newest {
+    /// Whether a record is the newest one with its key. Asked with rising offsets.
+    fn is(&mut self, key: &[u8], offset: Offset) -> Result<bool, LogError> {
+        match self {
+            Newest::Table(latest) => Ok(latest.of(key).is_none_or(|latest| offset >= latest)),
+            Newest::Spilled(superseded) => superseded.contains(offset).map(|found| !found),
+        }
+    }
 }
 
 /// Where the next step goes on.
@@ -137,7 +181,7 @@ impl PartitionLog {
         if !options.compact {
             return Ok(None);
         }
-        let floor = floor.min(self.recovery_point());
+        let floor = self.last_stable_offset(floor.min(self.recovery_point()));
         let clean_below = self.compaction.lock().clean_below.max(self.log_start_offset());
         let mut found =
             Cleanable { clean_bytes: 0, dirty_bytes: 0, is_overdue: false, first_dirty: clean_below, end: clean_below };
@@ -190,17 +234,24 @@ impl PartitionLog {
         let mut segments = self.finished_segments();
         segments.retain(|(_, segment_end)| *segment_end <= end);
         let first = segments.iter().position(|(_, segment_end)| *segment_end > first_dirty).unwrap_or(0);
-        let last_offsets =
-            self.active_producers().into_iter().map(|producer| (producer.producer_id, producer.last_offset));
+        let (with_records, without_records): (Vec<_>, Vec<_>) =
+            self.active_producers().into_iter().partition(|producer| producer.last_offset >= 0);
+        let last_offsets = with_records.into_iter().map(|producer| (producer.producer_id, producer.last_offset));
+        let without_records = without_records.into_iter().map(|each| (each.producer_id, each.producer_epoch)).collect();
         Ok(Some(Compaction {
             segments,
             place: Place { segment: first, ..Place::default() },
-            is_collected: false,
+            phase: Phase::Collect,
             output: None,
             first_dirty,
             end,
-            latest: LatestOffsets::new(self.topic_id, keys_bytes_max),
+            newest: Newest::Table(LatestOffsets::new(self.topic_id, keys_bytes_max)),
+            keys_bytes_max,
+            has_spilled: false,
+            is_spill_refused: false,
             last_offsets: last_offsets.filter(|(_, last)| *last < end).collect(),
+            without_records,
+            transactions: Transactions::default(),
             now_ms,
             delete_horizon_ms: now_ms.saturating_add(self.options().delete_retention_ms),
             keys_of_batch: Vec::new(),
@@ -213,7 +264,17 @@ impl PartitionLog {
     /// A failed write leaves everything as it was, unless it is that of the swap itself: that poisons the log.
     pub fn compaction_step(&self, compaction: &mut Compaction) -> Result<Step, LogError> {
         self.check_poison()?;
-        let step = if compaction.is_collected { self.rewrite(compaction) } else { self.collect(compaction) };
+        let step = match &compaction.phase {
+            Phase::Collect => self.collect(compaction),
+            Phase::Spill(_) | Phase::SortOut(_) => match self.spill(compaction) {
+                Err(LogError::Disk(error)) if error.is_full() => {
+                    tracing::warn!(log = %self.dir.display(), %error, "the keys are not sorted on the disk, but a part of them at a time");
+                    self.collect_less(compaction)
+                }
+                other => other,
+            },
+            Phase::Rewrite => self.rewrite(compaction),
+        };
         if !matches!(step, Ok(Step::More(_))) {
             self.end_compaction(compaction);
         }
@@ -228,6 +289,7 @@ impl PartitionLog {
         {
             output.discard(&self.dir);
         }
+        compaction.forget_spilled(&self.dir);
     }
 
     /// The segments that nobody writes to any more, with where the next one begins.
@@ -290,6 +352,7 @@ impl PartitionLog {
         let Some(segment) = compaction.segments.get(place.segment).cloned() else {
             return Ok(compaction.begin_rewrite());
         };
+        compaction.transactions.enter(self, &segment)?;
         let mut is_full = false;
         let read = self.for_each_batch(&segment, &mut place, |batch| {
             is_full = !compaction.note(batch);
@@ -297,12 +360,70 @@ impl PartitionLog {
         })?;
         let Some(read) = read else { return Ok(Step::Abandoned) };
         compaction.compacted.bytes_read += read;
+        if is_full && !compaction.is_spill_refused {
+            compaction.has_spilled = true;
+            compaction.place = Place::default();
+            compaction.end = compaction.segments.last().map_or(compaction.end, |(_, end)| *end);
+            compaction.newest = Newest::Table(LatestOffsets::new(self.topic_id, 0));
+            return match Spill::create(&self.dir, self.topic_id, compaction.keys_bytes_max) {
+                Ok(spill) => {
+                    compaction.phase = Phase::Spill(Box::new(spill));
+                    Ok(Step::More(read))
+                }
+                Err(LogError::Disk(error)) if error.is_full() => self.collect_less(compaction),
+                Err(error) => Err(error),
+            };
+        }
         if is_full {
             return Ok(compaction.begin_rewrite());
         }
         let is_over = place.position >= segment.0.size();
         compaction.place = if is_over { Place { segment: place.segment + 1, ..Place::default() } } else { place };
         Ok(Step::More(read))
+    }
+
+    /// One step of spilling, or of sorting out what was spilled.
+    fn spill(&self, compaction: &mut Compaction) -> Result<Step, LogError> {
+        if let Phase::SortOut(sort_out) = &mut compaction.phase {
+            return match sort_out.step(&mut compaction.compacted.keys)? {
+                Sorted::More(read) => Ok(Step::More(read)),
+                Sorted::Done(superseded) => {
+                    compaction.newest = Newest::Spilled(superseded);
+                    Ok(compaction.begin_rewrite())
+                }
+            };
+        }
+        let mut place = compaction.place;
+        let Some(segment) = compaction.segments.get(place.segment).cloned() else {
+            let Phase::Spill(spill) = std::mem::replace(&mut compaction.phase, Phase::Collect) else {
+                unreachable!("the keys are being spilled")
+            };
+            compaction.phase = Phase::SortOut(Box::new(spill.sort_out()?));
+            return Ok(Step::More(0));
+        };
+        compaction.transactions.enter(self, &segment)?;
+        let read = self.for_each_batch(&segment, &mut place, |batch| compaction.spill(batch).map(|()| true))?;
+        let Some(read) = read else { return Ok(Step::Abandoned) };
+        let Phase::Spill(spill) = &mut compaction.phase else { unreachable!("the keys are being spilled") };
+        let written = spill.take_written();
+        compaction.compacted.bytes_read += read;
+        compaction.compacted.bytes_written += written;
+        let is_over = place.position >= segment.0.size();
+        compaction.place = if is_over { Place { segment: place.segment + 1, ..Place::default() } } else { place };
+        Ok(Step::More(read + written))
+    }
+
+    /// Begins the first pass again, for as many keys as fit the memory.
+    fn collect_less(&self, compaction: &mut Compaction) -> Result<Step, LogError> {
+        compaction.phase = Phase::Collect;
+        compaction.forget_spilled(&self.dir);
+        // Some file systems give the room back only then.
+        millpond_disk::sync_dir(&self.dir)?;
+        compaction.is_spill_refused = true;
+        compaction.newest = Newest::Table(LatestOffsets::new(self.topic_id, compaction.keys_bytes_max));
+        let first = compaction.segments.iter().position(|(_, end)| *end > compaction.first_dirty).unwrap_or(0);
+        compaction.place = Place { segment: first, ..Place::default() };
+        Ok(Step::More(0))
     }
 
     /// One step of the second pass.
@@ -314,6 +435,7 @@ impl PartitionLog {
         if compaction.output.is_none() {
             compaction.output = Some((Output::create(&self.dir, segment.0.base_offset(), &options)?, number));
         }
+        compaction.transactions.enter(self, &segment)?;
         // What lies below the start may be served again after a crash, unless the start is written down.
         let log_start = self.durable_start.load(Ordering::Acquire);
         let read = self.for_each_batch(&segment, &mut place, |batch| {
@@ -332,10 +454,7 @@ impl PartitionLog {
         }
         compaction.place = Place { segment: number + 1, ..Place::default() };
         let merges = number + 1 - first < rewrite::SEGMENTS_MERGED_MAX
-            && compaction
-                .segments
-                .get(number + 1)
-                .is_some_and(|(next, end)| output.has_room_for(next.size(), *end, &options));
+            && compaction.segments.get(number + 1).is_some_and(|(next, end)| output.has_room_for(next, *end, &options));
         if merges {
             compaction.output = Some((output, first));
             return more;
@@ -371,99 +490,6 @@ impl Compaction {
     /// How much was done so far.
     pub fn so_far(&self) -> Compacted {
         self.compacted
-    }
-
-    fn begin_rewrite(&mut self) -> Step {
-        self.place = Place::default();
-        self.is_collected = true;
-        // What lies behind the end stays as it is.
-        let end = self.end;
-        self.compacted.keys = self.latest.len() as u64;
-        self.segments.retain(|(segment, _)| segment.base_offset() < end);
-        Step::More(0)
-    }
-
-    /// Notes where the keys of a batch were written. `false`: the table is full, and the batch lies behind the end now.
-    fn note(&mut self, batch: &BatchView<'_>) -> bool {
-        let header = batch.header;
-        if header.has_producer()
-            && (self.last_offsets.len() < PRODUCERS_MAX || self.last_offsets.contains_key(&header.producer_id))
-        {
-            self.last_offsets.insert(header.producer_id, header.last_offset());
-        }
-        if header.is_control() || header.next_offset() <= self.first_dirty {
-            return true;
-        }
-        let (latest, keys, first_dirty) = (&self.latest, &mut self.keys_of_batch, self.first_dirty);
-        keys.clear();
-        let read = batch.records(DECOMPRESSED_BYTES_MAX).and_then(|mut records| {
-            records.for_each(|record| {
-                if let Some(key) = record.key.filter(|_| record.offset >= first_dirty) {
-                    keys.push((latest.hash(key), record.offset));
-                }
-            })
-        });
-        if read.is_err() {
-            // It stays as a whole, and takes no place of others.
-            return true;
-        }
-        let fits = keys.iter().all(|(hash, offset)| self.latest.note(*hash, *offset));
-        if fits {
-            return true;
-        }
-        // What was noted of it is true all the same. Of a first batch that alone is too much, what does not fit stays twice.
-        self.end = if header.base_offset > self.first_dirty { header.base_offset } else { header.next_offset() };
-        false
-    }
-
-    /// Writes of a batch what stays.
-    fn pass_on(&mut self, batch: &BatchView<'_>, log_start: Offset) -> Result<(), LogError> {
-        let header = batch.header;
-        let (end, latest, now_ms) = (self.end, &self.latest, self.now_ms);
-        let Some((output, _)) = &mut self.output else { unreachable!("the second pass writes") };
-        if header.base_offset >= end || header.is_control() {
-            return output.take_whole(batch);
-        }
-        let mut without_key = 0;
-        let tombstones_go = header.delete_horizon_ms().is_some_and(|horizon| now_ms >= horizon);
-        let retained = batch.retain(DECOMPRESSED_BYTES_MAX, self.delete_horizon_ms, |record| {
-            if record.offset >= end {
-                return true;
-            }
-            if record.offset < log_start {
-                return false;
-            }
-            let Some(key) = record.key else {
-                without_key += 1;
-                return false;
-            };
-            let is_latest = latest.of(key).is_none_or(|latest| record.offset >= latest);
-            is_latest && (record.value.is_some() || !tombstones_go)
-        });
-        let is_last = self.segments.last().is_some_and(|(_, end)| *end == header.next_offset())
-            || header.has_producer() && self.last_offsets.get(&header.producer_id) == Some(&header.last_offset());
-        self.compacted.records_without_key += without_key;
-        match retained {
-            Err(_) => {
-                self.compacted.batches_unreadable += 1;
-                output.take_whole(batch)
-            }
-            Ok(Retained::Whole) if header.record_count > 0 || is_last => output.take_whole(batch),
-            Ok(Retained::Rest { bytes, removed }) => {
-                self.compacted.records_removed += u64::from(removed);
-                output.take(&bytes)
-            }
-            Ok(Retained::Whole | Retained::Nothing) => {
-                self.compacted.records_removed += u64::try_from(header.record_count).unwrap_or(0);
-                match is_last {
-                    true => output.take(&batch.emptied()),
-                    false => {
-                        output.leave_out();
-                        Ok(())
-                    }
-                }
-            }
-        }
     }
 }
 

@@ -7,7 +7,9 @@ use millpond_records::{BatchHeader, BatchView};
 use millpond_types::Offset;
 
 use crate::index::MemoryIndexes;
-use crate::{LogError, LogOptions, names};
+use crate::segment::Segment;
+use crate::txn_index::{self, ENTRY_LEN};
+use crate::{AbortedTransaction, LogError, LogOptions, names};
 
 /// Segments that one new segment may replace, at most: the files of all of them are open at the swap.
 pub(crate) const SEGMENTS_MERGED_MAX: usize = 64;
@@ -27,6 +29,7 @@ pub(crate) struct Output {
     synced: u64,
     buffer: Vec<u8>,
     indexes: MemoryIndexes,
+    aborted: Vec<AbortedTransaction>,
     interval_bytes: u32,
     is_changed: bool,
     /// Bytes since somebody asked.
@@ -43,6 +46,7 @@ impl Output {
             synced: 0,
             buffer: Vec::new(),
             indexes: MemoryIndexes::new(base_offset),
+            aborted: Vec::new(),
             interval_bytes: options.index_interval_bytes,
             is_changed: false,
             written: 0,
@@ -76,6 +80,11 @@ impl Output {
         self.is_changed = true;
     }
 
+    /// The marker that was taken last has aborted this transaction.
+    pub(crate) fn note_aborted(&mut self, transaction: AbortedTransaction) {
+        self.aborted.push(transaction);
+    }
+
     fn push(&mut self, header: &BatchHeader, bytes: &[u8]) -> Result<(), LogError> {
         let position = self.position + self.buffer.len() as u64;
         if position + bytes.len() as u64 > i32::MAX as u64 {
@@ -106,23 +115,29 @@ impl Output {
         std::mem::take(&mut self.written)
     }
 
-    /// Whether a segment of `len` bytes that ends at `end` may come in here, too.
-    pub(crate) fn has_room_for(&self, len: u64, end: Offset, options: &LogOptions) -> bool {
-        let bytes = self.position + self.buffer.len() as u64 + len;
-        bytes <= options.segment_bytes.min(i32::MAX as u64)
+    /// Whether a segment that ends at `end` may come in here, too.
+    pub(crate) fn has_room_for(&self, segment: &Segment, end: Offset, options: &LogOptions) -> bool {
+        let bytes = self.position + self.buffer.len() as u64 + segment.size();
+        let txn_index_bytes = (self.aborted.len() * ENTRY_LEN) as u64 + segment.txn_index.file_len();
+        txn_index_bytes <= u64::from(options.index_bytes_max)
+            && bytes <= options.segment_bytes.min(i32::MAX as u64)
             && end - self.base_offset <= i64::from(i32::MAX)
             && !self.indexes.is_full(options.index_bytes_max)
     }
 
-    /// Makes the files durable under their `.cleaned` names, and tells how long `.log` is.
-    pub(crate) fn finish(&mut self, dir: &Path) -> Result<u64, LogError> {
+    /// Makes the files durable under their `.cleaned` names, and tells how long `.log` and `.txnindex` are. The latter is written
+    /// also if it is empty, when it is to take the place of another one (`replaces_txn_index`).
+    pub(crate) fn finish(&mut self, dir: &Path, replaces_txn_index: bool) -> Result<(u64, u64), LogError> {
         self.flush()?;
         self.file.sync_data()?;
         self.indexes.note_max();
         let index = names::cleaned(dir, self.base_offset, names::INDEX);
         self.indexes.unwritten().store(&index, &names::cleaned(dir, self.base_offset, names::TIME_INDEX), true)?;
+        if replaces_txn_index || !self.aborted.is_empty() {
+            txn_index::write_new(&names::cleaned(dir, self.base_offset, names::TXN_INDEX), &self.aborted)?;
+        }
         millpond_disk::sync_dir(dir)?;
-        Ok(self.position)
+        Ok((self.position, (self.aborted.len() * ENTRY_LEN) as u64))
     }
 
     /// Removes the files.

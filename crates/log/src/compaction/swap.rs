@@ -16,6 +16,7 @@ use millpond_types::Offset;
 use super::checkpoint::{CompactionCheckpoint, Replacing};
 use super::rewrite::Output;
 use crate::segment::Segment;
+use crate::txn_index::TxnIndex;
 use crate::{LogError, PartitionLog, names};
 
 impl PartitionLog {
@@ -26,8 +27,9 @@ impl PartitionLog {
         old: &[(Arc<Segment>, Offset)],
         end: Offset,
     ) -> Result<bool, LogError> {
-        let len = match output.finish(&self.dir) {
-            Ok(len) => len,
+        let replaces_txn_index = old.iter().any(|(segment, _)| segment.txn_index.file_len() > 0);
+        let (len, txn_index_len) = match output.finish(&self.dir, replaces_txn_index) {
+            Ok(lens) => lens,
             Err(error) => {
                 output.discard(&self.dir);
                 return Err(error);
@@ -62,7 +64,13 @@ impl PartitionLog {
         *known = begun;
         drop(known);
 
-        let new = Arc::new(Segment::on_disk(&self.dir, first, len, self.options().index_interval_bytes));
+        let new = Arc::new(Segment::on_disk(
+            &self.dir,
+            first,
+            len,
+            TxnIndex::on_disk(txn_index_len),
+            self.options().index_interval_bytes,
+        ));
         {
             let mut segments = self.segments.write();
             let from = segments.iter().position(|segment| segment.base_offset() == first);
@@ -92,11 +100,25 @@ impl PartitionLog {
         if !are_there {
             return Ok(false);
         }
-        let retired = old.iter().try_for_each(|(segment, _)| segment.retire());
+        let retired = old.iter().try_for_each(|(segment, _)| self.retire_one(segment));
         if retired.is_err() {
             old.iter().for_each(|(segment, _)| segment.reinstate());
         }
         retired.map(|()| true)
+    }
+
+    fn retire_one(&self, segment: &Arc<Segment>) -> Result<(), LogError> {
+        if segment.retire()? {
+            return Ok(());
+        }
+        self.rebuild_txn_index(segment, "its file is damaged")?;
+        match segment.retire()? {
+            true => Ok(()),
+            false => {
+                let what = "it is damaged again after it was built anew".to_owned();
+                Err(LogError::Damaged { path: segment.path(names::TXN_INDEX), what })
+            }
+        }
     }
 
     /// Writes down that a swap is over, if that could not be done then.

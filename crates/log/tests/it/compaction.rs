@@ -8,20 +8,20 @@ use std::thread;
 
 use bytes::BytesMut;
 use millpond_disk::{Crash, SimulatedDisk};
-use millpond_log::{Compacted, LogError, LogOptions, PartitionLog, Recovery, Step, TailBudget};
+use millpond_log::{Compacted, LogBudget, LogError, LogOptions, PartitionLog, Recovery, Step};
 use millpond_records::{BatchBuilder, BatchOptions, Compression, batches, verify_crc};
 use millpond_types::{Offset, TopicId};
 use proptest::prelude::*;
 
 use crate::scratch::{NOW, Scratch, append, produced, read_all};
 
-const KEYS_BYTES_MAX: usize = 1 << 20;
-const DAY_MS: i64 = 24 * 60 * 60 * 1000;
+pub(crate) const KEYS_BYTES_MAX: usize = 1 << 20;
+pub(crate) const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Offset, key and value of a record.
-type Record = (Offset, Option<String>, Option<String>);
+pub(crate) type Record = (Offset, Option<String>, Option<String>);
 
-fn options() -> LogOptions {
+pub(crate) fn options() -> LogOptions {
     LogOptions {
         segment_bytes: 500,
         index_interval_bytes: 100,
@@ -40,7 +40,7 @@ fn keyed(records: &[(&str, Option<&str>)]) -> BytesMut {
     keyed_at(NOW, records)
 }
 
-fn built(options: BatchOptions, timestamp: i64, records: &[(&str, Option<&str>)]) -> BytesMut {
+pub(crate) fn built(options: BatchOptions, timestamp: i64, records: &[(&str, Option<&str>)]) -> BytesMut {
     let mut builder = BatchBuilder::new(options);
     for (key, value) in records {
         builder.push(timestamp, Some(key.as_bytes()), value.map(str::as_bytes), &[]);
@@ -48,7 +48,7 @@ fn built(options: BatchOptions, timestamp: i64, records: &[(&str, Option<&str>)]
     BytesMut::from(&builder.build()[..])
 }
 
-fn records_of(bytes: &[u8]) -> Vec<Record> {
+pub(crate) fn records_of(bytes: &[u8]) -> Vec<Record> {
     let mut found = Vec::new();
     for batch in batches(bytes) {
         let batch = batch.unwrap();
@@ -66,7 +66,7 @@ fn records(log: &PartitionLog) -> Vec<Record> {
     found
 }
 
-fn compact_at(log: &PartitionLog, now_ms: i64, keys_bytes_max: usize) -> Compacted {
+pub(crate) fn compact_at(log: &PartitionLog, now_ms: i64, keys_bytes_max: usize) -> Compacted {
     let Some(mut compaction) = log.begin_compaction(now_ms, Offset::MAX, keys_bytes_max).unwrap() else {
         return Compacted::default();
     };
@@ -79,12 +79,12 @@ fn compact_at(log: &PartitionLog, now_ms: i64, keys_bytes_max: usize) -> Compact
     }
 }
 
-fn compact(log: &PartitionLog) -> Compacted {
+pub(crate) fn compact(log: &PartitionLog) -> Compacted {
     compact_at(log, NOW, KEYS_BYTES_MAX)
 }
 
 /// Syncs, and begins a new segment, so that what there is may be compacted.
-fn roll(log: &PartitionLog) {
+pub(crate) fn roll(log: &PartitionLog) {
     let before = log.segments().len();
     log.roll_if_due(i64::MAX).unwrap();
     log.sync().unwrap();
@@ -92,12 +92,12 @@ fn roll(log: &PartitionLog) {
 }
 
 /// Of these records, those that compaction keeps.
-fn latest(records: &[Record]) -> Vec<Record> {
+pub(crate) fn latest(records: &[Record]) -> Vec<Record> {
     let newest: HashMap<&Option<String>, Offset> = records.iter().map(|(offset, key, _)| (key, *offset)).collect();
     records.iter().filter(|(offset, key, _)| key.is_some() && newest[key] == *offset).cloned().collect()
 }
 
-fn text(text: &str) -> Option<String> {
+pub(crate) fn text(text: &str) -> Option<String> {
     Some(text.to_owned())
 }
 
@@ -233,21 +233,43 @@ fn what_is_too_young_or_not_worth_it_waits_and_what_is_too_old_does_not() {
 }
 
 #[test]
-fn with_too_little_memory_it_takes_several_compactions_and_comes_to_the_same() {
+fn with_more_keys_than_fit_the_memory_they_are_sorted_out_on_the_disk() {
     let scratch = Scratch::with(options());
     let log = scratch.create();
+    for round in 0..2 {
+        for n in 0..900 {
+            append(&log, keyed(&[(&format!("key {}", n * 7 % 300), Some(&n.to_string())), ("often", Some("x"))]));
+        }
+        roll(&log);
+        let expected = latest(&records(&log));
+        // Room for 80 keys and some.
+        let compacted = compact_at(&log, NOW, 3_000);
+        assert_eq!((compacted.keys, compacted.clean_below), (301, log.log_end_offset()), "{round}");
+        assert_eq!(records(&log), expected, "{round}");
+        assert_eq!(compact_at(&log, NOW, 3_000), Compacted::default());
+        assert!(scratch.names().iter().all(|name| !name.ends_with(".cleaned")));
+    }
+}
+
+#[test]
+fn with_no_room_on_the_disk_for_the_keys_it_takes_several_compactions_and_comes_to_the_same() {
+    let disk = SimulatedDisk::new(9);
+    let (dir, id) =
+        (disk.root().join("topic-0"), TopicId::from_uuid("00000000-0000-0000-0000-000000000001".parse().unwrap()));
+    let log = PartitionLog::create(&dir, id, options(), LogBudget::new(0)).unwrap();
     for n in 0..900 {
         append(&log, keyed(&[(&format!("key {}", n * 7 % 300), Some(&n.to_string())), ("often", Some("x"))]));
     }
     roll(&log);
     let expected = latest(&records(&log));
+    // The keys take twice as much.
+    disk.set_capacity_bytes(Some(disk.used_bytes() + 20_000));
     let mut compactions = 0;
-    // Room for 80 keys and some.
     while compact_at(&log, NOW, 3_000) != Compacted::default() {
         compactions += 1;
         assert!(compactions < 100);
     }
-    assert!(compactions > 5, "{compactions} compactions");
+    assert!(compactions > 1, "{compactions} compactions");
     assert_eq!(records(&log), expected);
 }
 
@@ -260,13 +282,9 @@ fn a_batch_with_more_keys_than_fit_is_passed_without_loss() {
     append(&log, keyed(&batch));
     append(&log, keyed(&[("key 3", Some("last"))]));
     roll(&log);
-    let before = records(&log);
-    for _ in 0..3 {
-        compact_at(&log, NOW, 3_000);
-    }
-    let (found, least) = (records(&log), latest(&before));
-    assert!(least.iter().all(|record| found.contains(record)));
-    assert!(found.iter().all(|record| before.contains(record)) && found.len() < before.len());
+    let expected = latest(&records(&log));
+    compact_at(&log, NOW, 3_000);
+    assert_eq!(records(&log), expected);
 }
 
 #[test]
@@ -289,6 +307,38 @@ fn what_producers_sent_is_known_after_their_records_are_gone_and_no_snapshot_is_
     let again = append(&log, built(last, NOW, &[("a", Some("some value"))]));
     assert!(again.duplicate && again.base_offset == 19, "{again:?}");
     assert_eq!(append(&log, produced((7, 0, 20), 1)).base_offset, 25);
+}
+
+#[test]
+fn a_start_after_a_crash_writes_the_snapshots_that_compaction_relies_on() {
+    let scratch = Scratch::with(options());
+    let log = scratch.create();
+    for sequence in 0..30 {
+        let options = BatchOptions { producer: Some((7, 0, sequence)), ..BatchOptions::default() };
+        append(&log, built(options, NOW, &[("a", Some("some value"))]));
+    }
+    roll(&log);
+    let is_snapshot = |name: &String| name.ends_with(".snapshot");
+    let written: Vec<String> = scratch.names().into_iter().filter(is_snapshot).collect();
+    let read = |scratch: &Scratch, name: &str| std::fs::read(scratch.dir().join(name)).unwrap();
+    assert!(written.len() > 3);
+    // The crash came right after the rolls; or it left one that is not whole.
+    for damage in [None, Some([0; 10])] {
+        let image = scratch.crash_image();
+        for name in &written {
+            match damage {
+                None => std::fs::remove_file(image.dir().join(name)).unwrap(),
+                Some(bytes) => std::fs::write(image.dir().join(name), bytes).unwrap(),
+            }
+        }
+        drop(image.open_crashed(0));
+        let found: Vec<String> = image.names().into_iter().filter(is_snapshot).collect();
+        assert_eq!(found, written);
+        for name in &written {
+            // The times are those of the start.
+            assert_eq!(read(&image, name).len(), read(&scratch, name).len(), "{name}");
+        }
+    }
 }
 
 #[test]
@@ -471,7 +521,7 @@ fn readers_find_every_newest_record_while_segments_are_swapped() {
 /// A log on the simulated disk, of which some was compacted and more can be.
 fn prepared(disk: &SimulatedDisk) -> (PartitionLog, Vec<Record>) {
     let id = TopicId::from_uuid("00000000-0000-0000-0000-000000000001".parse().unwrap());
-    let log = PartitionLog::create(&folder(disk), id, crash_options(), TailBudget::new(0)).unwrap();
+    let log = PartitionLog::create(&folder(disk), id, crash_options(), LogBudget::new(0)).unwrap();
     let fill = |from: usize, to: usize| {
         for n in from..to {
             append(&log, keyed(&[(&(n % 5).to_string(), Some(&n.to_string())), (&format!("only {n}"), Some("x"))]));
@@ -494,7 +544,7 @@ fn folder(disk: &SimulatedDisk) -> std::path::PathBuf {
 }
 
 fn reopen(dir: &Path) -> PartitionLog {
-    let (log, recovered) = PartitionLog::open(dir, crash_options(), TailBudget::new(0), crashed(), NOW).unwrap();
+    let (log, recovered) = PartitionLog::open(dir, crash_options(), LogBudget::new(0), crashed(), NOW).unwrap();
     assert_eq!(recovered.reason, None);
     log
 }
@@ -515,7 +565,7 @@ fn a_crash_at_any_call_to_the_disk_leaves_each_segment_old_or_new() {
         disk.restart(if calls % 2 == 0 { Crash::PowerCut } else { Crash::Kill });
         // A crash during the start after it, too.
         disk.go_off_after(calls % 17);
-        let _ = PartitionLog::open(&folder(&disk), crash_options(), TailBudget::new(0), crashed(), NOW);
+        let _ = PartitionLog::open(&folder(&disk), crash_options(), LogBudget::new(0), crashed(), NOW);
         disk.restart(if calls % 3 == 0 { Crash::PowerCut } else { Crash::Kill });
 
         let log = reopen(&folder(&disk));

@@ -1,7 +1,7 @@
 //! Crashes: the last segment cut at every byte and damaged at every byte, and what is left after it.
 
 use millpond_disk::{Crash, SimulatedDisk};
-use millpond_log::{AppendError, LogError, LogOptions, PartitionLog, Recovery, TailBudget};
+use millpond_log::{AppendError, LogBudget, LogError, LogOptions, PartitionLog, Recovery};
 use millpond_records::verify_crc;
 use millpond_types::{Offset, TopicId};
 
@@ -269,7 +269,7 @@ fn what_a_checkpoint_says_of_times_survives_a_power_cut() {
         let id = TopicId::from_uuid("00000000-0000-0000-0000-000000000001".parse().unwrap());
         let options =
             LogOptions { index_interval_bytes: 100, retention_ms: -1, tail_bytes_max: 0, ..LogOptions::default() };
-        let log = PartitionLog::create(&folder, id, options.clone(), TailBudget::new(0)).unwrap();
+        let log = PartitionLog::create(&folder, id, options.clone(), LogBudget::new(0)).unwrap();
         // Later ones are older: the largest timestamp is known from the index alone.
         for n in 0..20 {
             append(&log, batch_at(NOW - n, 1, &[0; 50]));
@@ -279,7 +279,7 @@ fn what_a_checkpoint_says_of_times_survives_a_power_cut() {
         drop(log);
         disk.restart(Crash::PowerCut);
         let recovery = Recovery { clean: false, recovery_point: end, log_start_offset: 0, refuse_damage: false };
-        let (log, _) = PartitionLog::open(&folder, options, TailBudget::new(0), recovery, NOW).unwrap();
+        let (log, _) = PartitionLog::open(&folder, options, LogBudget::new(0), recovery, NOW).unwrap();
         assert_eq!(log.offset_for_timestamp(NOW, Offset::MAX).unwrap(), Some((0, NOW)), "seed {seed}");
     }
 }
@@ -291,7 +291,7 @@ fn a_full_disk_takes_no_batch_and_the_next_one_when_there_is_room() {
     let options =
         LogOptions { segment_bytes: 900, index_interval_bytes: 100, retention_ms: -1, ..LogOptions::default() };
     let folder = disk.root().join("topic-0");
-    let log = PartitionLog::create(&folder, id, options.clone(), TailBudget::new(1 << 20)).unwrap();
+    let log = PartitionLog::create(&folder, id, options.clone(), LogBudget::new(1 << 20)).unwrap();
     let (mut taken, mut refused) = (Vec::new(), 0);
     for room in (0..4_000).step_by(37) {
         disk.set_capacity_bytes(Some(disk.used_bytes() + room % 700));
@@ -313,7 +313,7 @@ fn a_full_disk_takes_no_batch_and_the_next_one_when_there_is_room() {
     disk.restart(Crash::PowerCut);
     disk.set_capacity_bytes(None);
     let recovery = Recovery { clean: false, recovery_point: 0, log_start_offset: 0, refuse_damage: false };
-    let (log, _) = PartitionLog::open(&folder, options, TailBudget::new(1 << 20), recovery, NOW).unwrap();
+    let (log, _) = PartitionLog::open(&folder, options, LogBudget::new(1 << 20), recovery, NOW).unwrap();
     assert_eq!(offsets(&read_all(&log, 1 << 20)), taken);
     log.append(batch(1, b"x"), 0, NOW).unwrap();
     log.sync().unwrap();

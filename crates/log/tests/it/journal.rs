@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use millpond_log::journal::{Journal, JournalEntry, JournalError, JournalOptions, Replayed, keep_files, replay};
-use millpond_log::{FreshBatches, LogOptions, PartitionLog, Recovery, TailBudget};
+use millpond_log::{FreshBatches, LogBudget, LogOptions, PartitionLog, Recovery};
 use millpond_records::batches;
 use millpond_types::{Offset, TopicId};
 use proptest::prelude::*;
@@ -42,7 +42,7 @@ impl Node {
         let folder = folder();
         let create = |log| {
             let dir = dir_of(folder.path(), log);
-            PartitionLog::create(&dir, id(log), log_options(), TailBudget::new(1 << 20)).unwrap()
+            PartitionLog::create(&dir, id(log), log_options(), LogBudget::new(1 << 20)).unwrap()
         };
         let logs = (0..LOGS).map(create).collect();
         let journal = Journal::open(folder.path(), OPTIONS).unwrap();
@@ -54,7 +54,7 @@ impl Node {
         let open = |(log, recovery_point): (usize, Offset)| {
             let recovery = Recovery { clean: false, recovery_point, log_start_offset: 0, refuse_damage: false };
             let dir = dir_of(folder.path(), log);
-            PartitionLog::open(&dir, log_options(), TailBudget::new(1 << 20), recovery, NOW).unwrap().0
+            PartitionLog::open(&dir, log_options(), LogBudget::new(1 << 20), recovery, NOW).unwrap().0
         };
         let logs: Vec<PartitionLog> = recovery_points.into_iter().enumerate().map(open).collect();
         let find = |topic, partition| (0..LOGS).find(|log| (id(*log), 0) == (topic, partition)).map(|log| &logs[log]);
@@ -471,7 +471,7 @@ fn a_hole_before_the_journals_batches_is_told() {
     journal.write(&[entry(2, &fresh)]).unwrap();
     drop(journal);
     for log in 0..LOGS {
-        PartitionLog::create(&dir_of(copy.path(), log), id(log), log_options(), Arc::clone(&TailBudget::new(0)))
+        PartitionLog::create(&dir_of(copy.path(), log), id(log), log_options(), Arc::clone(&LogBudget::new(0)))
             .unwrap();
     }
     let (node, replayed) = Node::recover(copy, [0; LOGS]);

@@ -1,5 +1,7 @@
 //! The log as its callers see it: on a real disk, through its public interface.
 
+mod committed;
+mod compacted_transactions;
 mod compaction;
 mod concurrency;
 mod crash;
@@ -8,7 +10,10 @@ mod idempotence;
 mod inspection;
 mod journal;
 mod model;
+mod power_cuts;
 mod reading;
 mod retention;
 mod scratch;
+mod take_over;
+mod transactions;
 mod truncation;

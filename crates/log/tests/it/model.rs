@@ -1,10 +1,11 @@
 //! Any order of operations against a model that is a list of batches.
 
 use bytes::Bytes;
-use millpond_log::{LogOptions, PartitionLog, Recovery};
+use millpond_log::{Appended, LogOptions, PartitionLog, Recovery};
 use millpond_types::Offset;
 use proptest::prelude::*;
 
+use crate::committed::{Abort, Commit, check_committed, marker, transactional};
 use crate::scratch::{NOW, Scratch, append, batch_at, joined, produced};
 
 #[derive(Debug, Clone)]
@@ -19,6 +20,14 @@ enum Step {
     },
     ProduceAgain {
         id: i64,
+    },
+    /// A batch of a transaction, which it begins if none is open.
+    Transact {
+        id: i64,
+    },
+    End {
+        id: i64,
+        committed: bool,
     },
     Sync,
     Checkpoint,
@@ -50,6 +59,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (1..5usize, 0..400usize, 0..100i64).prop_map(|(records, len, age_ms)| Step::Append { records, len, age_ms }),
         3 => (0..3i64).prop_map(|id| Step::Produce { id }),
         1 => (0..3i64).prop_map(|id| Step::ProduceAgain { id }),
+        4 => (3..6i64).prop_map(|id| Step::Transact { id }),
+        3 => (3..6i64, any::<bool>()).prop_map(|(id, committed)| Step::End { id, committed }),
         2 => Just(Step::Sync),
         1 => Just(Step::Checkpoint),
         1 => (0..20i64).prop_map(|back| Step::Truncate { back }),
@@ -77,7 +88,7 @@ struct Model {
     batches: Vec<Batch>,
     start: Offset,
     synced: Offset,
-    sequences: [i32; 3],
+    sequences: [i32; 6],
 }
 
 impl Model {
@@ -88,14 +99,14 @@ impl Model {
     fn cut(&mut self, end: Offset) {
         self.batches.retain(|batch| batch.next <= end);
         self.synced = self.synced.min(end).min(self.end());
-        for id in 0..3 {
+        for id in 0..6 {
             let of_id = self.batches.iter().rev().find_map(|b| b.producer.filter(|(i, _)| *i == id));
             self.sequences[id as usize] = of_id.map_or(-1, |(_, sequence)| sequence);
         }
     }
 }
 
-fn run(steps: Vec<Step>, tail_bytes_max: usize) {
+fn run(steps: Vec<Step>, tail_bytes_max: usize, all_shown: bool) {
     let mut scratch = Scratch::with(LogOptions {
         segment_bytes: 1500,
         index_interval_bytes: 200,
@@ -104,11 +115,14 @@ fn run(steps: Vec<Step>, tail_bytes_max: usize) {
         ..LogOptions::default()
     });
     let mut log = scratch.create();
-    let mut model = Model { sequences: [-1; 3], ..Model::default() };
+    let mut model = Model { sequences: [-1; 6], ..Model::default() };
     for step in steps {
         apply(&mut scratch, &mut log, &mut model, step.clone());
         assert_eq!((log.log_start_offset(), log.log_end_offset()), (model.start, model.end()), "after {step:?}");
         assert!(log.durable_end_offset() >= model.synced && log.durable_end_offset() <= model.end(), "after {step:?}");
+        // Readers see everything, or what is durable.
+        let high_watermark = if all_shown { model.end() } else { log.durable_end_offset().max(model.start) };
+        check_committed(&log, high_watermark, &format!("after {step:?}"));
     }
     let mut from = model.start;
     for batch in model.batches.iter().filter(|batch| batch.next > model.start) {
@@ -125,10 +139,20 @@ fn push(
     times: (i64, i64),
     producer: Option<(i64, i32)>,
 ) {
-    let mut stamped = batch.clone();
+    let stamped = batch.clone();
     let appended = append(log, batch);
     assert!(!appended.duplicate);
     assert_eq!(appended.base_offset, model.end());
+    keep(model, stamped, appended, times, producer);
+}
+
+fn keep(
+    model: &mut Model,
+    mut stamped: bytes::BytesMut,
+    appended: Appended,
+    times: (i64, i64),
+    producer: Option<(i64, i32)>,
+) {
     millpond_records::stamp(&mut stamped, appended.base_offset, 0);
     let (base, next) = (appended.base_offset, appended.last_offset + 1);
     model.batches.push(Batch { base, next, bytes: stamped.freeze(), times, producer });
@@ -145,6 +169,19 @@ fn apply(scratch: &mut Scratch, log: &mut PartitionLog, model: &mut Model, step:
             let sequence = model.sequences[id as usize] + 1;
             push(model, log, produced((id, 0, sequence), 1), (NOW, NOW), Some((id, sequence)));
             model.sequences[id as usize] = sequence;
+        }
+        Step::Transact { id } => {
+            // Of one of whom only a marker is left, the sequence begins anew, as in Kafka.
+            let known = log.active_producers().into_iter().find(|producer| producer.producer_id == id);
+            let sequence = known.map_or(model.sequences[id as usize], |known| known.last_sequence) + 1;
+            push(model, log, transactional((id, 0, sequence), 1), (NOW, NOW), Some((id, sequence)));
+            model.sequences[id as usize] = sequence;
+        }
+        Step::End { id, committed } => {
+            let marker = marker((id, 0), if committed { Commit } else { Abort });
+            let appended = log.append_marker(&marker, 0, NOW).unwrap();
+            assert_eq!(appended.base_offset, model.end());
+            keep(model, bytes::BytesMut::from(&marker.build(NOW)[..]), appended, (NOW, NOW), None);
         }
         Step::ProduceAgain { id } => {
             let sequence = model.sequences[id as usize];
@@ -253,7 +290,11 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_log_is_a_list_of_batches_whatever_happens(steps in steps(), tail in prop_oneof![Just(0usize), Just(2000), Just(1 << 20)]) {
-        run(steps, tail);
+    fn the_log_is_a_list_of_batches_whatever_happens(
+        steps in steps(),
+        tail in prop_oneof![Just(0usize), Just(2000), Just(1 << 20)],
+        all_shown: bool,
+    ) {
+        run(steps, tail, all_shown);
     }
 }

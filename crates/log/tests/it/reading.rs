@@ -161,24 +161,24 @@ fn a_read_goes_on_from_the_file_into_memory() {
 #[test]
 fn tails_share_the_nodes_budget_and_give_it_back() {
     let mut scratch = Scratch::new();
-    scratch.budget = millpond_log::TailBudget::new(100_000);
+    scratch.budget = millpond_log::LogBudget::new(100_000);
     let mut second = Scratch::new();
     second.budget = scratch.budget.clone();
     let (one, two) = (scratch.create(), second.create());
     for _ in 0..40 {
         append(&one, batch(1, &[1; 5000]));
     }
-    assert!((80_000..=100_000).contains(&scratch.budget.used_bytes()), "{}", scratch.budget.used_bytes());
+    assert!((80_000..=100_000).contains(&scratch.budget.tail_bytes()), "{}", scratch.budget.tail_bytes());
     // The first one is idle now; the second one still gets its share.
     for _ in 0..40 {
         append(&two, batch(1, &[1; 5000]));
-        assert!(scratch.budget.used_bytes() <= 100_000);
+        assert!(scratch.budget.tail_bytes() <= 100_000);
     }
     drop(one);
-    let used = scratch.budget.used_bytes();
+    let used = scratch.budget.tail_bytes();
     assert!((40_000..=60_000).contains(&used), "half of it is the second one's: {used}");
     drop(two);
-    assert_eq!(scratch.budget.used_bytes(), 0);
+    assert_eq!(scratch.budget.tail_bytes(), 0);
 }
 
 #[test]

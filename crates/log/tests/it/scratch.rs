@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::BytesMut;
-use millpond_log::{Appended, FetchedBytes, LogOptions, PartitionLog, Recovered, Recovery, TailBudget};
+use millpond_log::{Appended, FetchedBytes, LogBudget, LogOptions, PartitionLog, Recovered, Recovery};
 use millpond_records::{BatchBuilder, BatchOptions, Compression, batches};
 use millpond_types::{Offset, TopicId};
 
@@ -14,7 +14,7 @@ pub(crate) const NOW: i64 = 1_700_000_000_000;
 pub(crate) struct Scratch {
     folder: tempfile::TempDir,
     pub(crate) options: LogOptions,
-    pub(crate) budget: Arc<TailBudget>,
+    pub(crate) budget: Arc<LogBudget>,
 }
 
 impl Scratch {
@@ -24,7 +24,7 @@ impl Scratch {
     }
 
     pub(crate) fn with(options: LogOptions) -> Scratch {
-        Scratch { folder: folder(), options, budget: TailBudget::new(1 << 20) }
+        Scratch { folder: folder(), options, budget: LogBudget::new(1 << 20) }
     }
 
     /// Nothing stays in memory, so everything is read from files.

@@ -145,8 +145,8 @@ static OWN: &[ConfigDefinition] = &[
         ConfigKind::Long,
         "67108864",
         Valid::AtLeast(1024 * 1024),
-        "How many bytes of memory the keys of a log that is being compacted may take, about 36 a key; with more keys it \
-         is compacted piece by piece. Kafka's default is twice that.",
+        "How many bytes of memory the keys of a log that is being compacted may take, about 36 a key; more keys are \
+         sorted out on the disk. Kafka's default is twice that.",
     ),
     define(
         "log.cleaner.io.max.bytes.per.second",
@@ -306,6 +306,13 @@ static OWN: &[ConfigDefinition] = &[
         "4194304",
         Valid::AtLeast(0),
         "How many of those bytes one partition may have.",
+    ),
+    define(
+        "millpond.open.files.max",
+        ConfigKind::Int,
+        "2000",
+        Valid::AtLeast(1),
+        "How many segments' files stay open after use. Those with something to sync are open besides.",
     ),
     define(
         "millpond.partitions.max",

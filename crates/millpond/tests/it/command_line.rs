@@ -127,3 +127,34 @@ fn following_goes_on_with_new_rows() {
     following.wait().expect("ours");
     node.stop();
 }
+
+#[test]
+fn what_is_no_folder_of_kafkas_is_not_imported() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (kafka, data) = (folder.path().join("kafka"), folder.path().join("data"));
+    let import = || {
+        let said =
+            refused(&["import", "--from-kafka", kafka.to_str().expect("text"), "--data", data.to_str().expect("text")]);
+        assert!(!data.exists(), "nothing is written");
+        assert_eq!(said.0, Some(1), "{}", said.1);
+        said.1
+    };
+    assert!(import().contains("cannot be read"), "{}", import());
+    std::fs::create_dir(&kafka).expect("made");
+    assert!(import().contains("it has no meta.properties. Name its log.dirs with --from-kafka"), "{}", import());
+    std::fs::write(kafka.join("meta.properties"), "version=1\ncluster.id=c\nnode.id=1\n").expect("written");
+    assert!(import().contains("name that folder with --metadata-log-dir"), "{}", import());
+    std::fs::create_dir(kafka.join("__cluster_metadata-0")).expect("made");
+    assert!(import().contains("holds no metadata"), "{}", import());
+    let ours = DataFolder::new();
+    ours.serve().stop();
+    let (code, said) = refused(&[
+        "import",
+        "--from-kafka",
+        ours.path().to_str().expect("text"),
+        "--data",
+        data.to_str().expect("text"),
+    ]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("its meta.properties is Millpond's"), "{said}");
+}

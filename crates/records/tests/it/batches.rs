@@ -35,7 +35,7 @@ fn options() -> impl Strategy<Value = BatchOptions> {
                 base_offset: base,
                 compression,
                 producer,
-                transactional,
+                transactional: transactional && producer.is_some(),
                 timestamp_type,
                 ..BatchOptions::default()
             }

@@ -1,5 +1,7 @@
 //! The state store on a real disk.
 
+mod simulated;
+
 use millpond_state::{StateBatch, StateError, StateOptions, StateStore};
 
 fn open(dir: &std::path::Path) -> std::sync::Arc<StateStore> {

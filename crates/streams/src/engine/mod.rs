@@ -9,6 +9,7 @@ mod interface;
 mod metrics;
 mod options;
 mod planning;
+mod plans;
 mod prepare;
 mod reads;
 mod restart;
@@ -32,6 +33,7 @@ pub use interface::{
     StreamKind,
 };
 pub(crate) use planning::lower_priority;
+pub use plans::plan_streams;
 pub(crate) use prepare::{Change, Prepared};
 
 use crate::admin::{self, AdminTopics, Answer, Answers, Outcome};

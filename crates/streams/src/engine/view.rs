@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use millpond_broker::Broker;
+use millpond_broker::{AbortedTransactions, Broker, FetchedBytes};
 use millpond_formats::Inference;
 use millpond_types::TopicName;
 use parking_lot::Mutex;
@@ -76,13 +76,13 @@ impl View {
             let mut from = partition.log_start();
             // Read on batch by batch, so that a large topic is not read whole.
             while seen < each_max {
-                let fetched = partition.read(from, LOOK_BYTES, true).map_err(|error| {
+                let (fetched, aborted) = partition.read_committed(from, LOOK_BYTES, true).map_err(|error| {
                     StatementError::execution(format!("the topic `{topic}` cannot be read: {error}"))
                 })?;
                 if fetched.is_empty() || fetched.next_offset <= from {
                     break;
                 }
-                observe(&fetched, from, &mut |value| {
+                observe(&fetched, &aborted, from, &mut |value| {
                     if seen < each_max {
                         seen += 1;
                         records += 1;
@@ -123,10 +123,10 @@ const LOOK_BYTES: usize = 256 << 10;
 const DECOMPRESSED_BYTES_MAX: usize = 64 << 20;
 
 /// Gives the values of the records from `from` on; what cannot be read tells nothing.
-fn observe(fetched: &millpond_broker::FetchedBytes, from: i64, each: &mut dyn FnMut(Option<&[u8]>)) {
+fn observe(fetched: &FetchedBytes, aborted: &AbortedTransactions, from: i64, each: &mut dyn FnMut(Option<&[u8]>)) {
     for chunk in &fetched.chunks {
         for batch in millpond_records::batches(chunk).flatten() {
-            if batch.header.is_control() {
+            if batch.header.is_control() || aborted.covers(&batch.header) {
                 continue;
             }
             if let Ok(mut records) = batch.records(DECOMPRESSED_BYTES_MAX) {

@@ -66,7 +66,7 @@ impl Query {
         // The last step stays: it tells that the query has run, should somebody delete the state.
         self.around.steps.forget_before(self.spec.id, self.last.step);
         self.inputs.pin(&self.last);
-        let took_ms = i64::try_from(started.elapsed().as_millis()).unwrap_or(i64::MAX / PAUSE_FACTOR);
+        let took_ms = self.around.waits.took_ms(started);
         let pause_ms = self.around.options.checkpoint_interval_ms.max(took_ms.saturating_mul(PAUSE_FACTOR));
         self.next_checkpoint_ms = self.around.broker.now_ms().saturating_add(pause_ms);
         Ok(())

@@ -47,7 +47,7 @@ pub(crate) fn birth(
     let begin = |partition: &Partition| {
         let from = match start {
             StartPosition::Earliest => partition.log_start(),
-            StartPosition::Latest => partition.visible_end(),
+            StartPosition::Latest => partition.last_stable_offset(),
         };
         PartitionStep { from, to: from, watermark: None, idle: false }
     };
@@ -231,7 +231,7 @@ impl Inputs {
 impl Input {
     /// Whether there is something to read.
     pub(crate) fn has_records(&self) -> bool {
-        self.partition.visible_end() > self.position
+        self.partition.last_stable_offset() > self.position
     }
 
     fn is_idle_due(&self, now_ms: TimestampMs, timeout_ms: i64) -> bool {

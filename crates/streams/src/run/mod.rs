@@ -6,7 +6,8 @@
 //! what lies above the last one is cut off when the query starts again, and a step that is recorded is never
 //! computed into the topic a second time.
 //!
-//! - `runner` owns the queries and their threads (`ready`: who is next; `running`: a query between its turns).
+//! - `runner` owns the queries and their threads (`ready`: who is next; `running`: a query between its turns). Without threads
+//!   `driver` gives the turns; `waits` is all the difference.
 //! - `query` takes steps; `inputs` knows its positions, watermarks and idle partitions; `step_record` and `step_log` write
 //!   steps down.
 //! - `slice` and `source` read and decode; `pipeline` pushes `chunk`s through `calc`, `window_assign` and
@@ -25,6 +26,7 @@ mod checkpoint;
 pub(crate) mod chunk;
 mod crash;
 mod distinct_count;
+mod driver;
 mod errors_topic;
 pub(crate) mod failure;
 mod group_state;
@@ -45,6 +47,7 @@ pub(crate) mod source;
 mod status;
 mod step_log;
 mod step_record;
+mod waits;
 mod window_aggregate;
 mod window_assign;
 
@@ -52,9 +55,12 @@ mod window_assign;
 mod tests;
 
 pub use crash::{CrashHook, CrashPoint, CrashPoints};
+pub use driver::RunnerDriver;
 pub use options::{QueryId, QuerySpec, RunError, RunnerOptions};
 pub use runner::Runner;
 pub use status::{PartitionStatus, QueryState, QueryStatus};
+pub use step_log::StepLogLimits;
+pub use waits::SyncHook;
 
 /// The internal topic that holds the step records of all queries, in one partition.
 pub const STEPS_TOPIC: &str = "__millpond_steps";

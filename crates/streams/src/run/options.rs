@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::crash::CrashPoints;
+use super::step_log::StepLogLimits;
 use crate::plan::StreamPlan;
 
 /// Bounds and intervals of all queries of a node.
@@ -27,6 +28,8 @@ pub struct RunnerOptions {
     pub query_memory_bytes_max: usize,
     /// The folder of the state store; made when the first query with state is launched.
     pub state_dir: PathBuf,
+    /// When the log of the steps is made shorter.
+    pub step_log: StepLogLimits,
     /// For tests of recovery alone.
     pub crash_points: CrashPoints,
 }
@@ -42,6 +45,7 @@ impl RunnerOptions {
             idle_timeout_ms: 5_000,
             query_memory_bytes_max: 256 << 20,
             state_dir,
+            step_log: StepLogLimits::default(),
             crash_points: CrashPoints::default(),
         }
     }

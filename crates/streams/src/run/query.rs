@@ -6,7 +6,6 @@ use arrow::datatypes::SchemaRef;
 use millpond_broker::{Broker, NewTopicRequest, Partition};
 use millpond_state::QueryState;
 use millpond_types::{Offset, PartitionIndex, TimestampMs};
-use tokio::runtime::Handle;
 
 use super::chunk::{Chunk, Origin};
 use super::crash::CrashPoint;
@@ -17,8 +16,9 @@ use super::pipeline::{Effects, Pipeline};
 use super::sink::{PartitionOutput, Sink};
 use super::slice::{Slice, SliceEnd};
 use super::source::Source;
-use super::step_log::{SYNC_TIMEOUT, StepLog};
+use super::step_log::StepLog;
 use super::step_record::{Counters, PartitionStep, SourceStep, StepRecord};
+use super::waits::Waits;
 use super::{QuerySpec, RunnerOptions};
 
 /// How often a query that waits for room on the disk looks again.
@@ -27,7 +27,7 @@ const ROOM_INTERVAL_MS: i64 = 1_000;
 /// What all queries of a node share.
 pub(crate) struct Surroundings {
     pub(crate) broker: Arc<Broker>,
-    pub(crate) runtime: Handle,
+    pub(crate) waits: Waits,
     pub(crate) options: RunnerOptions,
     pub(crate) steps: StepLog,
 }
@@ -324,7 +324,7 @@ impl Query {
         }
         if written > 0 {
             crash.reached(CrashPoint::OutputAppended)?;
-            self.owned().try_for_each(OwnedPartition::sync)?;
+            self.owned().try_for_each(|output| output.sync(&self.around.waits))?;
             crash.reached(CrashPoint::OutputSynced)?;
         }
         let record = StepRecord {
@@ -364,7 +364,7 @@ impl Query {
                 owner: Some(self.spec.name.clone()),
                 ..NewTopicRequest::new(name.clone())
             };
-            let made = around.runtime.block_on(around.broker.create_topic(request, false));
+            let made = around.waits.finish(around.broker.create_topic(request, false));
             made.map_err(|error| QueryFailure::topic(&name, error))?;
         }
         OwnedPartition::take_over(&around.broker, &self.spec.name, &name, 0, 0)
@@ -475,8 +475,8 @@ impl OwnedPartition {
         Ok(())
     }
 
-    fn sync(&self) -> Result<(), QueryFailure> {
-        let done = self.partition.durable_blocking(self.end, SYNC_TIMEOUT);
+    fn sync(&self, waits: &Waits) -> Result<(), QueryFailure> {
+        let done = waits.durable(&self.partition, self.end);
         done.map_err(|error| QueryFailure::produce(self.partition.topic(), error))
     }
 }

@@ -49,6 +49,18 @@ impl Ready {
         }
     }
 
+    /// The query at `place`, if one stands there.
+    pub(crate) fn take(&self, place: usize) -> Option<Arc<Running>> {
+        let query = self.queue.lock().waiting.remove(place)?;
+        query.turn.begin();
+        Some(query)
+    }
+
+    /// How many stand in the queue.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queue.lock().waiting.len()
+    }
+
     /// The turn of `query` is over; with `again` it wants another one.
     pub(crate) fn done(&self, query: Arc<Running>, again: bool) {
         if query.turn.end(again) {

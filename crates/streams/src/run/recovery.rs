@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use millpond_state::StateStore;
+use millpond_state::{QueryState, StateStore};
 
 use super::checkpoint;
 use super::errors_topic::errors_topic;
@@ -59,25 +59,7 @@ pub(crate) fn recover(
         (true, None) => return Err(QueryFailure::Steps("a query with state has no state store".to_owned())),
         (false, _) => None,
     };
-    let (base, again) = match &state {
-        None => (steps.last().cloned().ok_or_else(|| missing(0))?, &steps[steps.len()..]),
-        Some(state) => match checkpoint::last_record(state)? {
-            Some(base) => {
-                let first = steps.partition_point(|step| step.step <= base.step);
-                (base, &steps[first..])
-            }
-            None => match steps.split_first() {
-                Some((birth, rest)) if birth.step == 0 => (birth.clone(), rest),
-                _ => {
-                    return Err(QueryFailure::Steps(
-                        "the query has run, but its state is gone from the state store, so it cannot go on where it was. \
-                         Drop the stream and register it anew"
-                            .to_owned(),
-                    ));
-                }
-            },
-        },
-    };
+    let (base, again) = base_of(&steps, state.as_ref())?;
     if let Some((before, after)) = std::iter::once(&base).chain(again).zip(again).find(|(a, b)| a.step + 1 != b.step) {
         debug_assert!(before.step < after.step);
         return Err(missing(before.step + 1));
@@ -112,6 +94,46 @@ pub(crate) fn recover(
         query.take_again(step)?;
     }
     Ok(query)
+}
+
+/// The step whose state is there, and the recorded ones since.
+fn base_of<'a>(
+    steps: &'a [StepRecord],
+    state: Option<&QueryState>,
+) -> Result<(StepRecord, &'a [StepRecord]), QueryFailure> {
+    let Some(state) = state else {
+        return Ok((steps.last().cloned().ok_or_else(|| missing(0))?, &[]));
+    };
+    match checkpoint::last_record(state)? {
+        Some(base) => {
+            let first = steps.partition_point(|step| step.step <= base.step);
+            Ok((base, &steps[first..]))
+        }
+        None => match steps.split_first() {
+            Some((birth, rest)) if birth.step == 0 => Ok((birth.clone(), rest)),
+            _ => Err(QueryFailure::Steps(
+                "the query has run, but its state is gone from the state store, so it cannot go on where it was. \
+                 Drop the stream and register it anew"
+                    .to_owned(),
+            )),
+        },
+    }
+}
+
+/// Keeps what the recovery of a query will read from being deleted before it has its turn, which may be long after a
+/// start with many queries.
+pub(crate) fn pin_inputs(spec: &QuerySpec, around: &Surroundings, store: Option<&Arc<StateStore>>) {
+    let pin = || -> Result<(), QueryFailure> {
+        let steps = around.steps.read(spec.id)?;
+        let (base, _) = base_of(&steps, store.map(|store| store.query(spec.id.0)).as_ref())?;
+        let broker = &around.broker;
+        Inputs::after(broker, &spec.name, &spec.plan.sources, &base, broker.now_ms())?.pin(&base);
+        Ok(())
+    };
+    if let Err(error) = pin() {
+        // The recovery meets the same, and is the one to tell.
+        tracing::debug!(stream = %spec.name, %error, "inputs are not pinned");
+    }
 }
 
 fn missing(step: u64) -> QueryFailure {

@@ -14,15 +14,17 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::checkpoint::last_record;
+use super::driver::RunnerDriver;
 use super::failure::QueryFailure;
 use super::inputs::birth;
 use super::metrics::Metrics;
 use super::query::{OwnedPartition, Surroundings};
 use super::ready::Ready;
-use super::recovery::prepare;
+use super::recovery::{pin_inputs, prepare};
 use super::running::{Running, Wanted};
-use super::step_log::{StepLog, StepLogLimits};
+use super::step_log::StepLog;
 use super::step_record::{Counters, StepRecord};
+use super::waits::{SyncHook, Waits};
 use super::{QueryId, QuerySpec, QueryState, QueryStatus, RunError, RunnerOptions};
 
 /// How much nicer the queries' threads are than the broker's (`nice(2)`).
@@ -41,8 +43,8 @@ const BATCH_BYTES_MAX: usize = 1_048_588;
 pub struct Runner {
     broker: Arc<Broker>,
     options: RunnerOptions,
-    runtime: Handle,
-    ready: Arc<Ready>,
+    waits: Waits,
+    pub(crate) ready: Arc<Ready>,
     metrics: Arc<Metrics>,
     stopping: AtomicBool,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -67,10 +69,23 @@ enum Entry {
 impl Runner {
     /// Makes the runner; threads start with the first query. `runtime` must have time enabled.
     pub fn start(broker: Arc<Broker>, options: RunnerOptions, runtime: Handle) -> Result<Arc<Runner>, RunError> {
-        Ok(Arc::new(Runner {
+        Ok(Arc::new(Runner::new(broker, options, Waits::Threads(runtime))))
+    }
+
+    /// Makes a runner without threads and tasks: what they do is done when the [`RunnerDriver`] is told to. For simulations, which
+    /// want to choose the order in which things happen. The broker is driven, too ([`Broker::open_driven`]); when a query
+    /// waits for the disk, `sync` has the partition synced. Calls of the runner that are async do not wait, but
+    /// [`Runner::remove`] waits for a turn of its query.
+    pub fn open_driven(broker: Arc<Broker>, options: RunnerOptions, sync: SyncHook) -> (Arc<Runner>, RunnerDriver) {
+        let runner = Arc::new(Runner::new(broker.clone(), options, Waits::Caller(sync)));
+        (runner.clone(), RunnerDriver::new(runner, broker))
+    }
+
+    fn new(broker: Arc<Broker>, options: RunnerOptions, waits: Waits) -> Runner {
+        Runner {
             broker,
             options: RunnerOptions { threads: options.threads.max(2), ..options },
-            runtime,
+            waits,
             ready: Arc::default(),
             metrics: Arc::default(),
             stopping: AtomicBool::new(false),
@@ -79,7 +94,7 @@ impl Runner {
             around: Mutex::default(),
             store: Mutex::default(),
             launching: tokio::sync::Mutex::default(),
-        }))
+        }
     }
 
     /// Takes a query on: makes its output topic, or takes it over, and writes down where it begins to read if it is
@@ -98,7 +113,9 @@ impl Runner {
         self.start_threads()?;
         let running = Arc::new(running);
         self.queries.lock().insert(running.spec.name.clone(), Entry::Launched(running.clone()));
-        self.runtime.spawn(wake(Arc::downgrade(&running), Arc::downgrade(&self.ready), self.broker.clone()));
+        if let Waits::Threads(runtime) = &self.waits {
+            runtime.spawn(wake(Arc::downgrade(&running), Arc::downgrade(&self.ready), self.broker.clone()));
+        }
         self.ready.add(&running);
         Ok(())
     }
@@ -118,6 +135,7 @@ impl Runner {
         if !has_run {
             self.give_birth(&spec, &around)?;
         }
+        pin_inputs(&spec, &around, store.as_ref());
         Ok(Running::new(spec, around, store, self.metrics.clone()))
     }
 
@@ -125,7 +143,7 @@ impl Runner {
     fn give_birth(&self, spec: &QuerySpec, around: &Surroundings) -> Result<(), RunError> {
         let (broker, sink) = (&self.broker, &spec.plan.sink);
         for source in &spec.plan.sources {
-            let made = self.runtime.block_on(broker.auto_create_topic(&source.topic));
+            let made = self.waits.finish(broker.auto_create_topic(&source.topic));
             made.map_err(|error| RunError::Topic { topic: source.topic.to_string(), reason: error.to_string() })?;
         }
         if broker.topic(&sink.topic).is_none() {
@@ -134,7 +152,7 @@ impl Runner {
                 owner: Some(spec.name.clone()),
                 ..NewTopicRequest::new(sink.topic.as_str())
             };
-            let made = self.runtime.block_on(broker.create_topic(request, false));
+            let made = self.waits.finish(broker.create_topic(request, false));
             made.map_err(|error| RunError::Topic { topic: sink.topic.to_string(), reason: error.to_string() })?;
         }
         let born = || -> Result<(), QueryFailure> {
@@ -165,10 +183,10 @@ impl Runner {
         if let Some(around) = &*around {
             return Ok(around.clone());
         }
-        let steps = StepLog::open(self.broker.clone(), self.runtime.clone(), StepLogLimits::default())?;
+        let steps = StepLog::open(self.broker.clone(), self.waits.clone(), self.options.step_log)?;
         let made = Surroundings {
             broker: self.broker.clone(),
-            runtime: self.runtime.clone(),
+            waits: self.waits.clone(),
             options: self.options.clone(),
             steps,
         };
@@ -185,6 +203,7 @@ impl Runner {
     }
 
     fn start_threads(self: &Arc<Self>) -> Result<(), RunError> {
+        let Waits::Threads(runtime) = &self.waits else { return Ok(()) };
         let mut threads = self.threads.lock();
         if !threads.is_empty() {
             return Ok(());
@@ -200,7 +219,7 @@ impl Runner {
             });
             threads.push(thread.map_err(|error| RunError::Internal(format!("a query thread did not start: {error}")))?);
         }
-        self.runtime.spawn(watch_metadata(Arc::downgrade(self)));
+        runtime.spawn(watch_metadata(Arc::downgrade(self)));
         Ok(())
     }
 
@@ -296,7 +315,9 @@ impl Runner {
             return Ok(());
         }
         let around = self.surroundings().map_err(|error| RunError::Internal(error.to_string()))?;
-        let store = if self.options.state_dir.exists() { Some(self.store()?) } else { None };
+        let has_state =
+            millpond_disk::exists(&self.options.state_dir).map_err(|error| RunError::State(error.to_string()))?;
+        let store = if has_state { Some(self.store()?) } else { None };
         for id in queries {
             around.steps.forget(*id);
             if let Some(store) = &store {
@@ -324,7 +345,9 @@ impl Runner {
                 // A turn catches its panics.
                 thread.join().expect("the threads of the queries do not panic");
             }
-            for entry in std::mem::take(&mut *runner.queries.lock()).into_values() {
+            // Who asks for a status meanwhile is not kept waiting for the last checkpoints.
+            let queries = std::mem::take(&mut *runner.queries.lock());
+            for entry in queries.into_values() {
                 if let Entry::Launched(query) = entry {
                     query.finish();
                 }
@@ -338,15 +361,20 @@ impl Runner {
     }
 
     async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, RunError> {
-        let done = self.runtime.spawn_blocking(work).await;
+        let done = self.waits.blocking(work).await;
         done.map_err(|error| RunError::Internal(format!("a launch or an end did not finish: {error}")))
     }
 
     /// Gives every query a turn: something in the node's metadata changed.
-    fn wake_all(&self) {
+    pub(crate) fn wake_all(&self) {
+        self.each(|query| self.ready.add(query));
+    }
+
+    /// All queries that were launched, by name.
+    pub(crate) fn each(&self, mut visit: impl FnMut(&Arc<Running>)) {
         for entry in self.queries.lock().values() {
             if let Entry::Launched(query) = entry {
-                self.ready.add(query);
+                visit(query);
             }
         }
     }

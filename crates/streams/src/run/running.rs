@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use millpond_broker::{Broker, Partition, Waiter};
 use millpond_state::StateStore;
@@ -216,6 +216,12 @@ impl Running {
         *query = None;
     }
 
+    /// Whether an input has something new since the last turn, or the time has come that it waits for.
+    pub(crate) fn is_due(&self, now_ms: TimestampMs) -> bool {
+        let has_news = self.waiter.wait(Duration::ZERO);
+        has_news || self.wake_at_ms.borrow().is_some_and(|at_ms| at_ms <= now_ms)
+    }
+
     /// What it does.
     pub(crate) fn state(&self) -> QueryState {
         self.shown.lock().state
@@ -264,7 +270,7 @@ impl Running {
                 topic: shown.partition.topic().to_string(),
                 partition: shown.partition.index(),
                 position: shown.position,
-                end: shown.partition.visible_end(),
+                end: shown.partition.last_stable_offset(),
                 watermark_ms: shown.watermark_ms,
                 idle: shown.idle,
             })

@@ -1,8 +1,11 @@
-//! The records of a slice of one input partition, unpacked.
+//! The records of a slice of one input partition, unpacked: those that a consumer of committed records would see.
+//!
+//! Nothing at or above the last stable offset is read, and below it is decided for ever which records were aborted. So the
+//! same slice always has the same records.
 
 use std::ops::Range;
 
-use millpond_broker::Partition;
+use millpond_broker::{AbortedTransactions, Partition};
 use millpond_records::{BatchError, batches, verify_crc};
 use millpond_types::{Offset, TimestampMs};
 
@@ -16,7 +19,7 @@ const READ_BYTES_MAX: usize = 1 << 20;
 /// Where a slice ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum SliceEnd {
-    /// With the batch with which it holds so many rows or so many bytes of batches, or at the visible end.
+    /// With the batch with which it holds so many rows or so many bytes of batches, or at the last stable offset.
     AtMost { rows: usize, bytes: usize },
     /// At this offset: the slice was taken before.
     Exactly(Offset),
@@ -90,8 +93,8 @@ impl Slice {
                 SliceEnd::Exactly(to) if slice.to >= to => break,
                 SliceEnd::Exactly(to) => (READ_BYTES_MAX, Stop { to, rows: usize::MAX }),
             };
-            let fetched = partition
-                .read(slice.to, bytes_max, true)
+            let (fetched, aborted) = partition
+                .read_committed(slice.to, bytes_max, true)
                 .map_err(|error| QueryFailure::fetch(partition.topic(), error))?;
             if fetched.len == 0 {
                 break;
@@ -99,7 +102,7 @@ impl Slice {
             batch_bytes += fetched.len;
             let before = slice.to;
             for chunk in &fetched.chunks {
-                slice.add(chunk, stop, with_headers)?;
+                slice.add(chunk, &aborted, stop, with_headers)?;
             }
             if slice.to == before {
                 break;
@@ -118,7 +121,13 @@ impl Slice {
     }
 
     /// Adds the batches of `bytes`, up to the one with which enough is there.
-    fn add(&mut self, bytes: &[u8], stop: Stop, with_headers: bool) -> Result<(), QueryFailure> {
+    fn add(
+        &mut self,
+        bytes: &[u8],
+        aborted: &AbortedTransactions,
+        stop: Stop,
+        with_headers: bool,
+    ) -> Result<(), QueryFailure> {
         let mut rest = batches(bytes).peekable();
         while let Some(batch) = rest.next() {
             let batch = batch.map_err(|error| QueryFailure::Steps(format!("the log holds a bad batch: {error}")))?;
@@ -138,7 +147,7 @@ impl Slice {
                 return Ok(());
             }
             let to = next.min(stop.to);
-            if !batch.header.is_control() {
+            if !batch.header.is_control() && !aborted.covers(&batch.header) {
                 self.add_records(&batch, whole, to, with_headers);
             }
             self.to = to;

@@ -5,29 +5,26 @@
 //! writes to its inputs) would hold it, so its few steps are **carried**: appended again at the end. A step that
 //! stands there twice is one step.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use millpond_broker::{Broker, NewTopicRequest, Partition};
 use millpond_records::{BatchBuilder, BatchOptions, batches};
 use millpond_types::Offset;
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 
 use super::failure::QueryFailure;
 use super::step_record::StepRecord;
+use super::waits::Waits;
 use super::{QueryId, STEPS_TOPIC};
 
-/// How long a sync may take before the query that waits for it fails.
-pub(crate) const SYNC_TIMEOUT: Duration = Duration::from_secs(60);
 /// When the log is made shorter.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct StepLogLimits {
+pub struct StepLogLimits {
     /// The start of the log is moved after so many records.
-    pub(crate) trim_every_records: usize,
-    /// Steps that lie further back than this are carried.
-    pub(crate) carry_distance_records: Offset,
+    pub trim_every_records: usize,
+    /// Steps that lie so many records further back than the end are carried.
+    pub carry_distance_records: Offset,
 }
 
 impl Default for StepLogLimits {
@@ -47,7 +44,7 @@ type EachRecord<'a> = dyn FnMut(Offset, &[u8]) -> Result<(), QueryFailure> + 'a;
 /// The step log of the node. Shared by the queries' threads.
 pub(crate) struct StepLog {
     broker: Arc<Broker>,
-    runtime: Handle,
+    waits: Waits,
     partition: Arc<Partition>,
     limits: StepLogLimits,
     needed: Mutex<Needed>,
@@ -56,14 +53,14 @@ pub(crate) struct StepLog {
 #[derive(Default)]
 struct Needed {
     /// Where the steps stand that a query needs.
-    by_query: HashMap<QueryId, BTreeMap<u64, Offset>>,
+    by_query: BTreeMap<QueryId, BTreeMap<u64, Offset>>,
     appended_since_trim: usize,
 }
 
 impl StepLog {
     /// Opens the log, or makes its topic, and finds out whose steps stand where. Not to be called on a thread of the
     /// async runtime.
-    pub(crate) fn open(broker: Arc<Broker>, runtime: Handle, limits: StepLogLimits) -> Result<StepLog, QueryFailure> {
+    pub(crate) fn open(broker: Arc<Broker>, waits: Waits, limits: StepLogLimits) -> Result<StepLog, QueryFailure> {
         if broker.partition(STEPS_TOPIC, 0).is_none() {
             let request = NewTopicRequest {
                 partitions: 1,
@@ -74,12 +71,12 @@ impl StepLog {
                 ],
                 ..NewTopicRequest::new(STEPS_TOPIC)
             };
-            runtime.block_on(broker.create_topic(request, false)).map_err(|e| QueryFailure::topic(STEPS_TOPIC, e))?;
+            waits.finish(broker.create_topic(request, false)).map_err(|e| QueryFailure::topic(STEPS_TOPIC, e))?;
         }
         let partition = broker
             .partition(STEPS_TOPIC, 0)
             .ok_or_else(|| QueryFailure::Steps(format!("the topic {STEPS_TOPIC} was made and is not there")))?;
-        let log = StepLog { broker, runtime, partition, limits, needed: Mutex::default() };
+        let log = StepLog { broker, waits, partition, limits, needed: Mutex::default() };
         log.find_steps()?;
         Ok(log)
     }
@@ -139,7 +136,7 @@ impl StepLog {
 
     /// Waits until everything below `end` is durable.
     pub(crate) fn sync(&self, end: Offset) -> Result<(), QueryFailure> {
-        self.partition.durable_blocking(end, SYNC_TIMEOUT).map_err(|error| QueryFailure::produce(STEPS_TOPIC, error))
+        self.waits.durable(&self.partition, end).map_err(|error| QueryFailure::produce(STEPS_TOPIC, error))
     }
 
     /// `query` does not need its steps below `step` any more.
@@ -197,7 +194,7 @@ impl StepLog {
         // Carried steps must be where they went before they leave where they were.
         self.sync(self.partition.end())?;
         if oldest > self.partition.log_start() {
-            let deleted = self.runtime.block_on(self.broker.delete_records(&self.partition, oldest));
+            let deleted = self.waits.finish(self.broker.delete_records(&self.partition, oldest));
             deleted.map_err(|error| QueryFailure::trim(STEPS_TOPIC, error))?;
         }
         Ok(())
@@ -266,7 +263,8 @@ mod tests {
     fn the_log_stays_short_and_carries_the_steps_of_who_sleeps() {
         let dir = tempfile::tempdir().unwrap();
         let node = open(dir.path(), |_| {});
-        let log = StepLog::open(node.broker.clone(), node.runtime.handle().clone(), LIMITS).unwrap();
+        let waits = Waits::Threads(node.runtime.handle().clone());
+        let log = StepLog::open(node.broker.clone(), waits.clone(), LIMITS).unwrap();
         for step in 0..3 {
             log.sync(log.append(&record(1, step)).unwrap()).unwrap();
         }
@@ -279,7 +277,7 @@ mod tests {
         assert!(kept < 100, "{kept} records are kept");
         assert_eq!(steps(&log, 1), [0, 1, 2]);
         assert_eq!(steps(&log, 2), [999]);
-        let again = StepLog::open(node.broker.clone(), node.runtime.handle().clone(), LIMITS).unwrap();
+        let again = StepLog::open(node.broker.clone(), waits, LIMITS).unwrap();
         assert_eq!(steps(&again, 1), [0, 1, 2], "a step that stands there twice is one");
         assert_eq!(steps(&again, 2).last(), Some(&999));
         again.forget(QueryId(1));

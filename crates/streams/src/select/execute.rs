@@ -80,7 +80,7 @@ struct Ranges {
 }
 
 impl Ranges {
-    /// From where `from` says (or the log's start) to the end that is visible now.
+    /// From where `from` says (or the log's start) to the end of what is committed now.
     fn now(broker: &Broker, planned: &PlannedQuery, from: &HashMap<(TopicName, PartitionIndex), Offset>) -> Ranges {
         let mut by_topic = HashMap::new();
         for source in planned.streams.values() {
@@ -91,7 +91,7 @@ impl Ranges {
                 .map(|partition| {
                     let key = (topic.clone(), partition.index());
                     let start = from.get(&key).copied().unwrap_or_else(|| partition.log_start());
-                    let end = partition.visible_end();
+                    let end = partition.last_stable_offset();
                     PartitionRange { offsets: start..end.max(start), partition }
                 })
                 .collect();

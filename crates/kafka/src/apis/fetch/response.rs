@@ -1,7 +1,7 @@
 //! FetchResponse, encoded by hand: the records go to the socket from where the log keeps them.
 
 use bytes::BufMut;
-use millpond_broker::BatchPiece;
+use millpond_broker::{AbortedTransactions, BatchPiece};
 
 use super::request::{FLEXIBLE_FROM, SESSIONS_FROM, TOPIC_IDS_FROM, TopicRef};
 use crate::answer::Outgoing;
@@ -14,7 +14,7 @@ pub(crate) struct Response {
     pub(crate) error: ErrorCode,
     /// 0: no session.
     pub(crate) session_id: i32,
-    /// Whether to list aborted transactions: none, where the client asked for committed records; else null.
+    /// Whether to list aborted transactions, as the client asked for committed records; else null.
     pub(crate) read_committed: bool,
     /// In the order of the answer; neighbours of one topic become one topic entry.
     pub(crate) partitions: Vec<Partition>,
@@ -32,11 +32,14 @@ pub(crate) struct Partition {
 #[derive(Debug, Clone)]
 pub(crate) struct Found {
     pub(crate) error: ErrorCode,
-    /// Also the last stable offset, as there are no transactions. −1: unknown.
+    /// −1: unknown, as with the next two.
     pub(crate) high_watermark: i64,
+    pub(crate) last_stable_offset: i64,
     pub(crate) log_start_offset: i64,
     /// Where the client's log left ours (v12+): the epoch, and where it ended (KIP-320).
     pub(crate) diverging_epoch: Option<(i32, i64)>,
+    /// The transactions with records among these that were aborted.
+    pub(crate) aborted: AbortedTransactions,
     /// Whole batches.
     pub(crate) records: Vec<BatchPiece>,
     pub(crate) records_len: usize,
@@ -45,8 +48,16 @@ pub(crate) struct Found {
 impl Found {
     /// What a partition answers that could not be read.
     pub(crate) fn error(error: ErrorCode) -> Found {
-        let (high_watermark, log_start_offset) = (-1, -1);
-        Found { error, high_watermark, log_start_offset, diverging_epoch: None, records: Vec::new(), records_len: 0 }
+        Found {
+            error,
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: -1,
+            diverging_epoch: None,
+            aborted: AbortedTransactions::default(),
+            records: Vec::new(),
+            records_len: 0,
+        }
     }
 }
 
@@ -98,12 +109,19 @@ fn encode_partition(partition: Partition, read_committed: bool, out: &mut Outgoi
     buffer.put_i32(partition.index);
     buffer.put_i16(found.error.code());
     buffer.put_i64(found.high_watermark);
-    buffer.put_i64(found.high_watermark); // last_stable_offset
+    buffer.put_i64(found.last_stable_offset);
     if version >= 5 {
         buffer.put_i64(found.log_start_offset);
     }
     match (read_committed, flexible) {
-        (true, _) => put_len(buffer, flexible, 0),
+        (true, _) => {
+            put_len(buffer, flexible, found.aborted.iter().len());
+            for aborted in found.aborted.iter() {
+                buffer.put_i64(aborted.producer_id);
+                buffer.put_i64(aborted.first_offset);
+                put_no_tags(buffer, flexible);
+            }
+        }
         (false, true) => put_varint(buffer, 0),
         (false, false) => buffer.put_i32(-1),
     }
@@ -135,6 +153,7 @@ mod tests {
     use bytes::Bytes;
     use kafka_protocol::messages::FetchResponse;
     use kafka_protocol::protocol::Decodable;
+    use millpond_broker::AbortedTransaction;
     use proptest::prelude::*;
     use uuid::Uuid;
 
@@ -142,8 +161,10 @@ mod tests {
 
     fn found() -> impl Strategy<Value = Found> {
         let chunks = proptest::collection::vec(prop_oneof![0..60usize, 4090..4200usize], 0..3);
-        (any::<bool>(), any::<i64>(), any::<i64>(), proptest::option::of(any::<(i32, i64)>()), chunks).prop_map(
-            |(wrong, high_watermark, log_start_offset, diverging_epoch, chunks)| {
+        let aborted = proptest::collection::vec(any::<(i64, i64)>(), 0..3);
+        let diverging_epoch = proptest::option::of(any::<(i32, i64)>());
+        (any::<bool>(), any::<(i64, i64, i64)>(), diverging_epoch, aborted, chunks).prop_map(
+            |(wrong, (high_watermark, last_stable_offset, log_start_offset), diverging_epoch, aborted, chunks)| {
                 let records: Vec<_> = chunks
                     .iter()
                     .enumerate()
@@ -151,7 +172,21 @@ mod tests {
                     .collect();
                 let records_len = records.iter().map(BatchPiece::len).sum();
                 let error = if wrong { ErrorCode::OffsetOutOfRange } else { ErrorCode::None };
-                Found { error, high_watermark, log_start_offset, diverging_epoch, records, records_len }
+                let aborted = aborted.into_iter().map(|(producer_id, first_offset)| {
+                    let (last_offset, last_stable_offset) = (first_offset.saturating_add(1), 0);
+                    AbortedTransaction { producer_id, first_offset, last_offset, last_stable_offset }
+                });
+                let aborted = AbortedTransactions::new(aborted.collect());
+                Found {
+                    error,
+                    high_watermark,
+                    last_stable_offset,
+                    log_start_offset,
+                    diverging_epoch,
+                    aborted,
+                    records,
+                    records_len,
+                }
             },
         )
     }
@@ -186,9 +221,14 @@ mod tests {
                 }
                 prop_assert_eq!(theirs.partition_index, index);
                 prop_assert_eq!(theirs.error_code, ours.error.code());
-                prop_assert_eq!((theirs.high_watermark, theirs.last_stable_offset), (ours.high_watermark, ours.high_watermark));
+                let ends = (ours.high_watermark, ours.last_stable_offset);
+                prop_assert_eq!((theirs.high_watermark, theirs.last_stable_offset), ends);
                 prop_assert_eq!(theirs.log_start_offset, if version >= 5 { ours.log_start_offset } else { -1 });
-                prop_assert_eq!(theirs.aborted_transactions.is_some(), read_committed);
+                let aborted = theirs.aborted_transactions.as_ref().map(|aborted| {
+                    aborted.iter().map(|aborted| (aborted.producer_id.0, aborted.first_offset)).collect::<Vec<_>>()
+                });
+                let expected = ours.aborted.iter().map(|aborted| (aborted.producer_id, aborted.first_offset)).collect();
+                prop_assert_eq!(aborted, read_committed.then_some(expected));
                 prop_assert_eq!(theirs.preferred_read_replica.0, -1);
                 let records: Vec<_> = ours.records.into_iter().map(|piece| piece.read().unwrap()).collect();
                 prop_assert_eq!(theirs.records.clone().unwrap(), Bytes::from(records.concat()));

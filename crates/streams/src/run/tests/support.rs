@@ -174,29 +174,7 @@ impl Node {
 
     /// What a reader sees of a topic, by partition.
     pub(in crate::run) fn records(&self, topic: &str) -> Vec<Records> {
-        let Some(image) = self.broker.topic(topic) else { return Vec::new() };
-        let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
-        let read = |index| {
-            let partition = self.broker.partition(topic, index).unwrap();
-            let mut found: Records = Vec::new();
-            while (found.len() as i64) < partition.visible_end() {
-                let fetched = partition.read(found.len() as i64, 1 << 20, true).unwrap();
-                for batch in fetched.chunks.iter().flat_map(|chunk| batches(chunk)) {
-                    let mut records = batch.unwrap().records(1 << 20).unwrap();
-                    let next = found.len() as i64;
-                    records
-                        .for_each(|record| {
-                            if record.offset >= next {
-                                assert_eq!(record.offset, found.len() as i64, "no gap and nothing twice");
-                                found.push((record.timestamp, text(record.key), text(record.value)));
-                            }
-                        })
-                        .unwrap();
-                }
-            }
-            found
-        };
-        (0..image.partition_count).map(read).collect()
+        read_all(&self.broker, topic)
     }
 
     /// The values of all partitions of a topic, one partition after the other.
@@ -213,6 +191,33 @@ impl Node {
         self.runtime.block_on(self.runner.shutdown());
         self.runtime.block_on(self.broker.shutdown()).unwrap();
     }
+}
+
+/// What a reader sees of a topic, by partition.
+pub(in crate::run) fn read_all(broker: &Broker, topic: &str) -> Vec<Records> {
+    let Some(image) = broker.topic(topic) else { return Vec::new() };
+    let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8(bytes.to_vec()).unwrap());
+    let read = |index| {
+        let partition = broker.partition(topic, index).unwrap();
+        let mut found: Records = Vec::new();
+        while (found.len() as i64) < partition.visible_end() {
+            let fetched = partition.read(found.len() as i64, 1 << 20, true).unwrap();
+            for batch in fetched.chunks.iter().flat_map(|chunk| batches(chunk)) {
+                let mut records = batch.unwrap().records(1 << 20).unwrap();
+                let next = found.len() as i64;
+                records
+                    .for_each(|record| {
+                        if record.offset >= next {
+                            assert_eq!(record.offset, found.len() as i64, "no gap and nothing twice");
+                            found.push((record.timestamp, text(record.key), text(record.value)));
+                        }
+                    })
+                    .unwrap();
+            }
+        }
+        found
+    };
+    (0..image.partition_count).map(read).collect()
 }
 
 /// Copies a folder, as the disk would be found after the process died. The node goes on meanwhile, and may rename a
