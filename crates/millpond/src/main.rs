@@ -7,8 +7,10 @@
 //!   and stops the parts in their order.
 //! - [`sql`]: a client of a running node, over HTTP: one statement, a file, or a prompt.
 //! - [`log`]: tools that look into a data folder, whether a node runs on it or not.
+//! - [`backup`]: copies of a data folder, and the way back.
 //! - [`import`]: makes a data folder of that of a stopped Apache Kafka.
 
+mod backup;
 mod import;
 mod log;
 mod serve;
@@ -39,7 +41,14 @@ enum Command {
     /// Look into a data folder: what is in it, whether it is sound; the node may be running
     Log(log::LogArguments),
     Import(import::ImportArguments),
+    /// Back up the data folder of a stopped node: copies only what the backup does not have yet
+    Backup(backup::BackupArguments),
+    /// Make a data folder of a backup
+    Restore(backup::RestoreArguments),
 }
+
+/// Exit code of `millpond backup` and `millpond restore` when nothing was done.
+const BACKUP_FAILED: i32 = 2;
 
 fn main() {
     let outcome = match CommandLine::parse().command {
@@ -47,6 +56,8 @@ fn main() {
         Command::Sql(arguments) => sql::run(arguments).map(|()| 0).map_err(|error| (1, error.to_string())),
         Command::Import(arguments) => import::run(&arguments).map(|()| 0).map_err(|error| (1, error.to_string())),
         Command::Log(arguments) => log::run(arguments).map_err(|error| (log::exit::UNREADABLE, error.to_string())),
+        Command::Backup(arguments) => backup::back_up(&arguments).map_err(|error| (BACKUP_FAILED, error.to_string())),
+        Command::Restore(arguments) => backup::restore(&arguments).map_err(|error| (BACKUP_FAILED, error.to_string())),
     };
     let code = match outcome {
         Ok(code) => code,

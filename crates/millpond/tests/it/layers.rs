@@ -8,7 +8,7 @@ use cargo_metadata::MetadataCommand;
 const LAYERS: &[&[&str]] = &[
     &["types"],
     &["records", "disk", "security"],
-    &["log", "metadata", "coordinator", "formats", "state"],
+    &["log", "metadata", "coordinator", "formats", "state", "backup"],
     &["broker", "tiered"],
     &["kafka", "streams"],
     &["console"],

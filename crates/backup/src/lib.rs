@@ -1,0 +1,49 @@
+//! What does a backup hold?
+//!
+//! Owns the format of a backup folder: generations of a data folder, of which later ones share with earlier ones what is the same.
+//! It knows the files of a data folder by nothing but their names and bytes: all of it is kept (logs, journal, metadata, the state of
+//! streams), so that a restored folder is the one that the node left.
+//!
+//! Start with [`Backup`]: [`Backup::take`] in take.rs, [`Backup::restore`] and [`Backup::verify`] in restore.rs, [`Backup::prune`] in
+//! prune.rs; manifest.rs is the format of a generation.
+//!
+//! ```text
+//! millpond-backup                      that this is a backup, and of which format
+//! .lock                                held by whoever writes
+//! generations/000000000017.manifest    what was in the data folder, file by file, and of which pieces each is made
+//! pieces/3f/3f9a…                      up to 4 MiB of a file, named by their BLAKE3 hash
+//! ```
+//!
+//! # Invariants
+//!
+//! - A data folder is read while its lock is held: no node runs on it, so what is read is one moment.
+//! - A generation is there when its manifest is. That is written last, when all of its pieces are durable; it is replaced as a
+//!   whole, and never changed.
+//! - What a piece is, is its hash and nothing else: a compacted segment, which has the name of an old one and other bytes, has
+//!   other pieces, and a log that has grown shares all but its last. Nothing is taken for unchanged unread.
+//! - A piece is removed only after the manifests that name it, and only when all others could be read.
+//! - Nothing is restored that does not have its hash, and a folder has its name only when all of it is restored and durable.
+//!
+//! # Bounds
+//!
+//! [`PIECE_BYTES`] in memory for a file's bytes, [`MANIFEST_BYTES_MAX`] for a manifest.
+
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::indexing_slicing))]
+
+mod backup;
+mod error;
+mod manifest;
+mod pieces;
+mod prune;
+mod restore;
+mod take;
+#[cfg(test)]
+mod tests;
+
+pub use backup::{Backup, Generation};
+pub use error::BackupError;
+pub use manifest::MANIFEST_BYTES_MAX;
+pub use pieces::PIECE_BYTES;
+pub use prune::Pruned;
+pub use restore::{Checked, Restored};
+pub use take::Taken;

@@ -1,0 +1,253 @@
+//! What a backup promises, on real folders.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use crate::pieces::PIECE_BYTES;
+use crate::{Backup, BackupError, Checked, Pruned};
+
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    /// A folder that looks like a node's.
+    fn new() -> Place {
+        let place = Place { dir: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(place.data().join("t-0")).unwrap();
+        fs::create_dir_all(place.data().join("streams-state/empty")).unwrap();
+        place.write("meta.properties", b"version=1\n");
+        place.write("t-0/00000000000000000000.log", &noise(1, PIECE_BYTES * 2 + 17));
+        place.write("t-0/00000000000000000000.index", b"");
+        place.write("streams-state/000004.sst", &noise(2, 1000));
+        place
+    }
+
+    fn data(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) {
+        fs::write(self.data().join(name), bytes).unwrap();
+    }
+
+    fn backup(&self) -> Backup {
+        Backup::open_or_create(&self.dir.path().join("backup")).unwrap()
+    }
+
+    fn restore(&self, generation: Option<u64>) -> Result<BTreeMap<String, Vec<u8>>, BackupError> {
+        let target = self.dir.path().join("restored");
+        let _ = fs::remove_dir_all(&target);
+        self.backup().restore(generation, &target)?;
+        Ok(contents(&target))
+    }
+
+    fn a_piece_of(&self, name: &str) -> PathBuf {
+        let manifest = self.backup().manifest(1).unwrap();
+        let file = manifest.files.iter().find(|file| file.path == name).unwrap();
+        self.backup().piece_path(file.pieces.last().unwrap())
+    }
+}
+
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// All files below a folder, and its folders with a stroke behind their names.
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let mut found = BTreeMap::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(at) = dirs.pop() {
+        for entry in fs::read_dir(at).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned();
+            if path.is_dir() {
+                found.insert(name + "/", Vec::new());
+                dirs.push(path);
+            } else {
+                found.insert(name, fs::read(&path).unwrap());
+            }
+        }
+    }
+    found.remove(".lock");
+    found
+}
+
+#[test]
+fn what_was_there_comes_back_but_for_the_marker_of_a_clean_stop() {
+    let place = Place::new();
+    let before = contents(&place.data());
+    place.write(".kafka_cleanshutdown", b"{}");
+    let taken = place.backup().take(&place.data(), 7).unwrap();
+    assert_eq!((taken.generation, taken.files), (1, 4));
+    assert_eq!(taken.bytes, (PIECE_BYTES * 2 + 17 + 1000 + 10) as u64);
+    assert_eq!(taken.bytes_copied, taken.bytes);
+    assert_eq!(place.restore(None).unwrap(), before);
+    assert_eq!(place.backup().verify(None).unwrap().bytes, taken.bytes);
+}
+
+#[test]
+fn a_log_that_grew_shares_its_old_pieces_and_each_generation_stays_what_it_was() {
+    let place = Place::new();
+    let first = contents(&place.data());
+    place.backup().take(&place.data(), 1).unwrap();
+    let again = place.backup().take(&place.data(), 2).unwrap();
+    assert_eq!((again.generation, again.bytes_copied), (2, 0));
+    let mut log = noise(1, PIECE_BYTES * 2 + 17);
+    log.extend(noise(3, 100));
+    place.write("t-0/00000000000000000000.log", &log);
+    let grown = place.backup().take(&place.data(), 3).unwrap();
+    assert_eq!(grown.bytes_copied, 117, "the last piece, and nothing else");
+    assert_eq!(place.restore(Some(1)).unwrap(), first);
+    assert_eq!(place.restore(Some(3)).unwrap(), contents(&place.data()));
+    let listed: Vec<_> = place.backup().generations().unwrap().into_iter().map(|one| one.unwrap().number).collect();
+    assert_eq!(listed, [1, 2, 3]);
+}
+
+#[test]
+fn other_bytes_under_the_same_name_length_and_time_are_seen() {
+    let place = Place::new();
+    place.backup().take(&place.data(), 1).unwrap();
+    let path = place.data().join("streams-state/000004.sst");
+    let modified = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::write(&path, noise(9, 1000)).unwrap();
+    fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+    assert_eq!(place.backup().take(&place.data(), 2).unwrap().bytes_copied, 1000);
+    assert_eq!(place.restore(None).unwrap()["streams-state/000004.sst"], noise(9, 1000));
+}
+
+#[test]
+fn one_damaged_byte_is_found_and_nothing_is_restored() {
+    let place = Place::new();
+    place.backup().take(&place.data(), 1).unwrap();
+    let piece = place.a_piece_of("t-0/00000000000000000000.log");
+    let sound = fs::read(&piece).unwrap();
+    for damaged in [Some([&[sound[0] ^ 1], &sound[1..]].concat()), Some(sound[1..].to_vec()), None] {
+        match &damaged {
+            Some(bytes) => fs::write(&piece, bytes).unwrap(),
+            None => fs::remove_file(&piece).unwrap(),
+        }
+        let error = place.restore(None).unwrap_err();
+        let BackupError::Piece { file, position, .. } = &error else { panic!("{error}") };
+        assert_eq!((file.to_str(), *position), (Some("t-0/00000000000000000000.log"), PIECE_BYTES as u64 * 2));
+        assert!(!place.dir.path().join("restored").exists());
+        assert!(!place.dir.path().join("restored.restoring").exists());
+        assert!(place.backup().verify(None).is_err());
+        let all = place.backup().verify_all().unwrap();
+        assert!(matches!(all.as_slice(), [Checked { number: 1, outcome: Err(BackupError::Piece { .. }) }]));
+    }
+    // The data folder still has what the backup lost.
+    assert_eq!(place.backup().take(&place.data(), 2).unwrap().bytes_copied, 17);
+    assert_eq!(place.restore(Some(1)).unwrap(), contents(&place.data()));
+}
+
+#[test]
+fn a_damaged_manifest_takes_no_other_generation_with_it() {
+    let place = Place::new();
+    for made_ms in 1..=3 {
+        place.backup().take(&place.data(), made_ms).unwrap();
+    }
+    let path = place.backup().manifest_path(2);
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[40] ^= 1;
+    fs::write(&path, bytes).unwrap();
+    assert!(matches!(place.restore(Some(2)), Err(BackupError::Manifest { .. })));
+    place.restore(Some(1)).unwrap();
+    place.restore(None).unwrap();
+    let sound: Vec<bool> = place.backup().generations().unwrap().iter().map(Result::is_ok).collect();
+    assert_eq!(sound, [true, false, true]);
+    let before = contents(&place.dir.path().join("backup"));
+    place.backup().prune(2).unwrap_err();
+    assert_eq!(contents(&place.dir.path().join("backup")), before, "what a manifest needs is not known");
+    assert_eq!(place.backup().prune(1).unwrap().generations, 2);
+}
+
+#[test]
+fn pruning_removes_what_only_old_generations_had() {
+    let place = Place::new();
+    place.backup().take(&place.data(), 1).unwrap();
+    place.write("streams-state/000004.sst", &noise(5, 500));
+    place.backup().take(&place.data(), 2).unwrap();
+    // A backup that was killed leaves pieces, and half of one.
+    let left = place.backup().piece_path(&crate::pieces::PieceId::of(b"left"));
+    fs::create_dir_all(left.parent().unwrap()).unwrap();
+    fs::write(&left, b"left").unwrap();
+    fs::write(left.with_extension("tmp"), b"le").unwrap();
+    assert_eq!(place.backup().prune(2).unwrap(), Pruned { generations: 0, bytes: 6 });
+    assert_eq!(place.backup().prune(1).unwrap(), Pruned { generations: 1, bytes: 1000 });
+    assert_eq!(place.restore(None).unwrap(), contents(&place.data()));
+    assert!(matches!(place.restore(Some(1)), Err(BackupError::NoGeneration { .. })));
+    assert_eq!(place.backup().prune(0).unwrap(), Pruned::default(), "the last one stays");
+    assert_eq!(place.backup().take(&place.data(), 3).unwrap().generation, 3);
+}
+
+#[test]
+fn a_backup_that_fails_leaves_the_one_before_as_it_was() {
+    let place = Place::new();
+    place.backup().take(&place.data(), 1).unwrap();
+    let before = contents(&place.data());
+    place.write("t-0/leader-epoch-checkpoint", &noise(6, 10));
+    // Where its piece goes stands a file.
+    let folder = place.backup().piece_path(&crate::pieces::PieceId::of(&noise(6, 10)));
+    let folder = folder.parent().unwrap();
+    assert!(!folder.exists());
+    fs::write(folder, b"").unwrap();
+    assert!(matches!(place.backup().take(&place.data(), 2), Err(BackupError::Disk(_))));
+    assert_eq!(place.backup().numbers().unwrap(), [1]);
+    assert_eq!(place.restore(None).unwrap(), before);
+    fs::remove_file(folder).unwrap();
+    assert_eq!(place.backup().take(&place.data(), 3).unwrap().generation, 2);
+}
+
+#[test]
+fn folders_that_are_something_else_are_left_alone() {
+    let place = Place::new();
+    let (data, backup) = (place.data(), place.backup());
+    assert!(matches!(Backup::open_or_create(&data), Err(BackupError::NotABackup { .. })));
+    assert!(matches!(Backup::open(&data), Err(BackupError::NoBackup { .. })));
+    assert!(matches!(backup.take(place.dir.path(), 1), Err(BackupError::NoDataFolder { .. })));
+    assert!(!place.dir.path().join(".lock").exists());
+    assert!(matches!(backup.restore(None, &place.dir.path().join("new")), Err(BackupError::Empty { .. })));
+    backup.take(&data, 1).unwrap();
+    assert!(matches!(backup.restore(None, &data), Err(BackupError::TargetNotEmpty { .. })));
+    let inside = Backup::open_or_create(&data.join("t-0/backup")).unwrap();
+    assert!(matches!(inside.take(&data, 1), Err(BackupError::Inside { .. })));
+    fs::write(backup.path().join("millpond-backup"), b"format=2\n").unwrap();
+    assert!(matches!(Backup::open(backup.path()), Err(BackupError::NewerFormat { .. })));
+}
+
+#[test]
+fn who_runs_or_writes_is_not_disturbed() {
+    let place = Place::new();
+    let backup = place.backup();
+    let node = millpond_disk::FolderLock::take(&place.data()).unwrap();
+    let error = backup.take(&place.data(), 1).unwrap_err();
+    assert!(matches!(error, BackupError::DataFolderInUse { .. }));
+    assert!(error.to_string().contains(&format!("process {}", std::process::id())), "{error}");
+    drop(node);
+    let other = backup.lock().unwrap();
+    assert!(matches!(backup.take(&place.data(), 1), Err(BackupError::InUse { .. })));
+    assert!(matches!(backup.prune(1), Err(BackupError::InUse { .. })));
+    drop(other);
+    backup.take(&place.data(), 1).unwrap();
+}
+
+#[test]
+fn a_restore_that_was_killed_is_told_of_and_an_empty_folder_is_taken() {
+    let place = Place::new();
+    place.backup().take(&place.data(), 1).unwrap();
+    let target = place.dir.path().join("new");
+    let unfinished = place.dir.path().join("new.restoring");
+    fs::create_dir(&target).unwrap();
+    fs::create_dir(&unfinished).unwrap();
+    assert!(matches!(place.backup().restore(None, &target), Err(BackupError::Unfinished { .. })));
+    assert!(unfinished.exists(), "it may be somebody's at work");
+    fs::remove_dir(&unfinished).unwrap();
+    place.backup().restore(None, &target.join("")).unwrap();
+    assert_eq!(contents(&target), contents(&place.data()));
+}

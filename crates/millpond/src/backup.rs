@@ -1,0 +1,158 @@
+//! `millpond backup` and `millpond restore`: copies of a stopped node's data folder, and the way back.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use clap::Args;
+use millpond_backup::{Backup, BackupError, Checked, Restored};
+
+/// Exit code of `--verify` and `--list`, when a generation is damaged.
+const DAMAGED: i32 = 1;
+
+/// Flags of `millpond backup`.
+#[derive(Debug, Args)]
+pub(crate) struct BackupArguments {
+    /// Where the backup is, or is to be: an empty folder becomes one
+    #[arg(value_name = "DIR")]
+    backup: PathBuf,
+    /// The data folder; no node may be running on it
+    #[arg(long, value_name = "DIR", default_value = "millpond-data", env = "MILLPOND_DATA")]
+    data: PathBuf,
+    /// Afterwards remove all generations but the newest N
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    keep: Option<u64>,
+    /// Take no backup; show the generations that there are
+    #[arg(long, conflicts_with_all = ["keep", "verify"])]
+    list: bool,
+    /// Take no backup; read all generations, and say whether they could be restored
+    #[arg(long, conflicts_with = "keep")]
+    verify: bool,
+}
+
+/// Flags of `millpond restore`.
+#[derive(Debug, Args)]
+pub(crate) struct RestoreArguments {
+    /// Where the backup is
+    #[arg(value_name = "DIR")]
+    backup: PathBuf,
+    /// The data folder to make; must be missing or empty
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// Which generation; the newest without it
+    #[arg(long, value_name = "N")]
+    generation: Option<u64>,
+}
+
+/// Why there is no backup.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BackupToolError {
+    #[error(transparent)]
+    Backup(#[from] BackupError),
+    #[error("what was done cannot be written: {0}")]
+    Output(#[from] io::Error),
+}
+
+/// Takes, lists or verifies, and gives the exit code.
+pub(crate) fn back_up(arguments: &BackupArguments) -> Result<i32, BackupToolError> {
+    let mut out = io::stdout().lock();
+    if arguments.list {
+        return list(&Backup::open(&arguments.backup)?, &mut out);
+    }
+    if arguments.verify {
+        return verify(&Backup::open(&arguments.backup)?, &mut out);
+    }
+    let backup = Backup::open_or_create(&arguments.backup)?;
+    let taken = backup.take(&arguments.data, now_ms())?;
+    let shared = taken.bytes - taken.bytes_copied;
+    writeln!(
+        out,
+        "generation {}: {} files, {} bytes; copied {}, shared {shared} with what was there",
+        taken.generation, taken.files, taken.bytes, taken.bytes_copied
+    )?;
+    if let Some(keep) = arguments.keep {
+        let pruned = backup.prune(keep)?;
+        writeln!(out, "removed {} generations, {} bytes", pruned.generations, pruned.bytes)?;
+    }
+    Ok(0)
+}
+
+/// Restores, and gives the exit code.
+pub(crate) fn restore(arguments: &RestoreArguments) -> Result<i32, BackupToolError> {
+    let Restored { generation, files, bytes } =
+        Backup::open(&arguments.backup)?.restore(arguments.generation, &arguments.data)?;
+    writeln!(
+        io::stdout(),
+        "restored generation {generation} to {}: {files} files, {bytes} bytes, all as they were written",
+        arguments.data.display()
+    )?;
+    Ok(0)
+}
+
+fn list(backup: &Backup, out: &mut impl Write) -> Result<i32, BackupToolError> {
+    let mut code = 0;
+    for generation in backup.generations()? {
+        match generation {
+            Ok(one) => {
+                let (number, made, files, bytes) = (one.number, utc(one.made_ms), one.files, one.bytes);
+                writeln!(out, "generation {number}: {made}, {files} files, {bytes} bytes, of {}", one.source)?;
+            }
+            Err(error) => {
+                code = DAMAGED;
+                writeln!(out, "{error}")?;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn verify(backup: &Backup, out: &mut impl Write) -> Result<i32, BackupToolError> {
+    let mut code = 0;
+    for Checked { number, outcome } in backup.verify_all()? {
+        match outcome {
+            Ok(sound) => writeln!(out, "generation {number}: sound, {} files, {} bytes", sound.files, sound.bytes)?,
+            Err(error) => {
+                code = DAMAGED;
+                writeln!(out, "generation {number}: {error}")?;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// A time in words, as in `2026-11-27 00:28:01Z`.
+fn utc(ms: i64) -> String {
+    let seconds = ms.div_euclid(1000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Years begin in March here, so that the leap day is the last; 400 of them are an era of 146,097 days.
+    let since_era_0 = days + 719_468;
+    let (era, day) = (since_era_0.div_euclid(146_097), since_era_0.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (year, month) = if month < 10 { (year + era * 400, month + 3) } else { (year + era * 400 + 1, month - 9) };
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::utc;
+
+    #[test]
+    fn times_in_words() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00Z");
+        assert_eq!(utc(951_782_399_000), "2000-02-28 23:59:59Z");
+        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00Z");
+        assert_eq!(utc(1_709_251_200_999), "2024-03-01 00:00:00Z");
+        assert_eq!(utc(1_767_225_599_000), "2025-12-31 23:59:59Z");
+        assert_eq!(utc(-1000), "1969-12-31 23:59:59Z");
+        assert_eq!(utc(4_107_542_400_000), "2100-03-01 00:00:00Z");
+    }
+}
