@@ -105,16 +105,15 @@ impl Checkpoints {
         self.log_starts.change(without)
     }
 
+    /// A log is about to be cut at `offset`. Whoever looks at it in the middle must not be told of more than is there then.
+    pub(crate) fn before_cut(&self, partition: &TopicPartition, offset: Offset) -> Result<(), LogError> {
+        self.recovery_points.change(|written| lowered(written, partition, offset))
+    }
+
     /// A log was cut at `end`: nothing is known of what will come behind it.
     pub(crate) fn cut(&self, partition: &TopicPartition, end: Offset) -> Result<(), LogError> {
-        let lowered = |written: &Offsets| {
-            written.get(partition).filter(|offset| **offset > end)?;
-            let mut offsets = written.clone();
-            offsets.insert(partition.clone(), end);
-            Some(offsets)
-        };
-        self.recovery_points.change(lowered)?;
-        self.log_starts.change(lowered)
+        self.recovery_points.change(|written| lowered(written, partition, end))?;
+        self.log_starts.change(|written| lowered(written, partition, end))
     }
 
     /// Writes the recovery points of all logs of the node, at the start: where one lost something, the old one is too high
@@ -158,6 +157,14 @@ impl Checkpoints {
             starts.filter(|(_, start)| *start > 0).collect()
         })
     }
+}
+
+/// With at most `end` for a partition; none if that is so.
+fn lowered(written: &Offsets, partition: &TopicPartition, end: Offset) -> Option<Offsets> {
+    written.get(partition).filter(|offset| **offset > end)?;
+    let mut offsets = written.clone();
+    offsets.insert(partition.clone(), end);
+    Some(offsets)
 }
 
 /// The metadata's log, as the checkpoints name it.

@@ -389,6 +389,7 @@ impl Partition {
     /// Cuts off everything from `offset` on, of a held partition and above what it has shown: what a stream wrote
     /// in a step that was not committed.
     pub fn truncate_to(self: &Arc<Self>, offset: Offset) -> Result<(), TrimError> {
+        self.around.checkpoints.before_cut(&self.name(), offset)?;
         let end = self.cut_log(offset)?;
         // Not before the locks are gone: who writes checkpoints takes them in the other order. Nothing is appended before
         // this returns.

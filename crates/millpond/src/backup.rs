@@ -7,6 +7,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use millpond_backup::{Backup, BackupError, Checked, Restored};
 
+use crate::log::time;
+
 /// Exit code of `--verify` and `--list`, when a generation is damaged.
 const DAMAGED: i32 = 1;
 
@@ -94,7 +96,7 @@ fn list(backup: &Backup, out: &mut impl Write) -> Result<i32, BackupToolError> {
     for generation in backup.generations()? {
         match generation {
             Ok(one) => {
-                let (number, made, files, bytes) = (one.number, utc(one.made_ms), one.files, one.bytes);
+                let (number, made, files, bytes) = (one.number, time(one.made_ms), one.files, one.bytes);
                 writeln!(out, "generation {number}: {made}, {files} files, {bytes} bytes, of {}", one.source)?;
             }
             Err(error) => {
@@ -123,36 +125,4 @@ fn verify(backup: &Backup, out: &mut impl Write) -> Result<i32, BackupToolError>
 fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-}
-
-/// A time in words, as in `2026-11-27 00:28:01Z`.
-fn utc(ms: i64) -> String {
-    let seconds = ms.div_euclid(1000);
-    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
-    // Years begin in March here, so that the leap day is the last; 400 of them are an era of 146,097 days.
-    let since_era_0 = days + 719_468;
-    let (era, day) = (since_era_0.div_euclid(146_097), since_era_0.rem_euclid(146_097));
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (year, month) = if month < 10 { (year + era * 400, month + 3) } else { (year + era * 400 + 1, month - 9) };
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}Z")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::utc;
-
-    #[test]
-    fn times_in_words() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00Z");
-        assert_eq!(utc(951_782_399_000), "2000-02-28 23:59:59Z");
-        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00Z");
-        assert_eq!(utc(1_709_251_200_999), "2024-03-01 00:00:00Z");
-        assert_eq!(utc(1_767_225_599_000), "2025-12-31 23:59:59Z");
-        assert_eq!(utc(-1000), "1969-12-31 23:59:59Z");
-        assert_eq!(utc(4_107_542_400_000), "2100-03-01 00:00:00Z");
-    }
 }

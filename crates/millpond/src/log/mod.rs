@@ -13,6 +13,8 @@ use clap::{Args, Subcommand};
 use millpond_broker::DataFolderError;
 use millpond_log::LogError;
 
+pub(crate) use output::time;
+
 /// Exit codes of `millpond log`, beside 0.
 pub(crate) mod exit {
     /// Something is wrong with the files.

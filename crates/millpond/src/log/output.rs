@@ -34,7 +34,7 @@ impl Output {
 }
 
 /// A point in time for people, as in `2026-11-26T18:54:07Z`; seconds are enough.
-pub(super) fn time(timestamp_ms: TimestampMs) -> String {
+pub(crate) fn time(timestamp_ms: TimestampMs) -> String {
     const SECONDS_A_DAY: i64 = 86_400;
     let seconds = timestamp_ms.div_euclid(1000);
     let (day, second) = (seconds.div_euclid(SECONDS_A_DAY), seconds.rem_euclid(SECONDS_A_DAY));
