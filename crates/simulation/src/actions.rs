@@ -4,13 +4,15 @@ use std::pin::pin;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use millpond_broker::{Begun, Broker, Driver, NewTopicRequest, Partition, ProduceError};
+use millpond_broker::{Begun, Broker, Driver, FetchedBytes, NewTopicRequest, Partition, ProduceError};
 use millpond_log::AppendError;
 use millpond_metadata::Actor;
-use millpond_records::{BatchBuilder, BatchOptions, Compression, batches};
+use millpond_records::{
+    BatchBuilder, BatchHeader, BatchOptions, Compression, TransactionMarker, TransactionResult, batches,
+};
 use millpond_types::Offset;
 
-use crate::model::{Existence, InFlight, Sent, TopicModel};
+use crate::model::{Existence, InFlight, Kind, Sent, TopicModel};
 use crate::node::{at_once, poll_once};
 use crate::world::{Shared, World};
 
@@ -22,6 +24,9 @@ const IN_FLIGHT_MAX: usize = 5;
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Ids of idempotent producers.
 const FIRST_PRODUCER_ID: i64 = 9_000;
+/// Ids of transactional ones.
+const FIRST_TRANSACTIONAL_ID: i64 = 9_100;
+const TRANSACTIONAL_PRODUCERS: u64 = 2;
 
 /// The number that stands for a record with this value.
 pub(crate) fn number_of(value: &[u8]) -> u64 {
@@ -49,24 +54,66 @@ pub(crate) fn read_all(partition: &Partition, from: Offset, end: Offset) -> Resu
         if fetched.next_offset <= next {
             return Err(format!("nothing can be read at {next}, though {end} is shown"));
         }
-        for batch in fetched.chunks.iter().flat_map(|chunk| batches(chunk)) {
-            let batch = batch.map_err(|error| error.to_string())?;
-            millpond_records::verify_crc(batch.bytes).map_err(|error| error.to_string())?;
-            batch
-                .records(BATCH_BYTES_MAX)
-                .and_then(|mut records| {
-                    records.for_each(|record| {
-                        let value = record.value.map(|value| if is_whole(value) { number_of(value) } else { 0 });
-                        let key = record.key.and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
-                        found.push((record.offset, Sent { key: key.unwrap_or(u8::MAX), value }));
-                    })
-                })
-                .map_err(|error| error.to_string())?;
-        }
+        records_of(&fetched, &mut found, |_| true)?;
         next = fetched.next_offset;
     }
     found.retain(|(offset, _)| *offset >= from);
     Ok(found)
+}
+
+/// The committed records from `from` on, and the last stable offset.
+pub(crate) fn read_committed(partition: &Partition, from: Offset) -> Result<(Vec<(Offset, Sent)>, Offset), String> {
+    let stable_end = partition.last_stable_offset();
+    let mut found = Vec::new();
+    let mut next = from;
+    while next < stable_end {
+        let (fetched, aborted) = partition.read_committed(next, 64 << 10, true).map_err(|error| error.to_string())?;
+        if fetched.next_offset <= next {
+            return Err(format!("nothing can be read at {next}, though all is stable up to {stable_end}"));
+        }
+        records_of(&fetched, &mut found, |header| !header.is_control() && !aborted.covers(header))?;
+        next = fetched.next_offset;
+    }
+    found.retain(|(offset, _)| *offset >= from);
+    Ok((found, stable_end))
+}
+
+/// Adds the records of the batches that are wanted.
+fn records_of(
+    fetched: &FetchedBytes,
+    found: &mut Vec<(Offset, Sent)>,
+    is_wanted: impl Fn(&BatchHeader) -> bool,
+) -> Result<(), String> {
+    for batch in fetched.chunks.iter().flat_map(|chunk| batches(chunk)) {
+        let batch = batch.map_err(|error| error.to_string())?;
+        millpond_records::verify_crc(batch.bytes).map_err(|error| error.to_string())?;
+        let header = batch.header;
+        if !is_wanted(&header) {
+            continue;
+        }
+        if let Some(marker) = TransactionMarker::read(&batch).map_err(|error| error.to_string())? {
+            found.push((header.base_offset, marker_sent(&marker)));
+            continue;
+        }
+        let kind = match header.is_transactional() {
+            true => Kind::InTransactionOf(header.producer_id),
+            false => Kind::Plain,
+        };
+        let mut records = batch.records(BATCH_BYTES_MAX).map_err(|error| error.to_string())?;
+        let each = records.for_each(|record| {
+            let value = record.value.map(|value| if is_whole(value) { number_of(value) } else { 0 });
+            let key = record.key.and_then(|key| std::str::from_utf8(key).ok()?.parse().ok());
+            found.push((record.offset, Sent { key: key.unwrap_or(u8::MAX), value, kind }));
+        });
+        each.map_err(|error| error.to_string())?;
+    }
+    Ok(())
+}
+
+/// What stands for a marker.
+fn marker_sent(marker: &TransactionMarker) -> Sent {
+    let (producer, commits) = (marker.producer_id, marker.result == TransactionResult::Commit);
+    Sent { key: u8::MAX, value: None, kind: Kind::Marker { producer, commits } }
 }
 
 impl World {
@@ -99,7 +146,14 @@ impl World {
     pub(crate) fn produce(&mut self) {
         let Some(broker) = self.broker.clone() else { return };
         let Some((topic, index, partition)) = self.some_partition(&broker) else { return };
-        let producer = (self.random.below(3) > 0).then(|| FIRST_PRODUCER_ID + self.random.below(3) as i64);
+        let (producer, kind) = match self.random.below(12) {
+            0..4 => (None, Kind::Plain),
+            4 => {
+                let id = FIRST_TRANSACTIONAL_ID + self.random.below(TRANSACTIONAL_PRODUCERS) as i64;
+                (Some(id), Kind::InTransactionOf(id))
+            }
+            _ => (Some(FIRST_PRODUCER_ID + self.random.below(3) as i64), Kind::Plain),
+        };
         // Who wants to know what came of a batch waits for the disk.
         let acks_all = producer.is_some() || self.random.coin();
         let Some(topic_model) = self.model.topics.get_mut(&topic) else { return };
@@ -118,6 +172,7 @@ impl World {
         let mut batch = BatchBuilder::new(BatchOptions {
             compression,
             producer: producer.zip(sequence).map(|(id, sequence)| (id, 0, sequence)),
+            transactional: kind != Kind::Plain,
             ..BatchOptions::default()
         });
         let count = 1 + self.random.below(4);
@@ -131,7 +186,7 @@ impl World {
             };
             let key = self.random.below(20) as u8;
             let value = (!is_compacted || self.random.below(5) > 0).then(|| value_of(self.next_record, len));
-            sent.push(Sent { key, value: value.as_deref().map(number_of) });
+            sent.push(Sent { key, value: value.as_deref().map(number_of), kind });
             batch.push(broker.now_ms(), Some(key.to_string().as_bytes()), value.as_deref(), &[]);
         }
         let request = InFlight { base_offset: -1, end_offset: -1, producer, batch: batch.build(), records: sent };
@@ -202,6 +257,71 @@ impl World {
         }
     }
 
+    /// The transactions that are open: topic, partition and producer.
+    fn open_transactions(&self) -> Vec<(String, usize, i64)> {
+        let mut open = Vec::new();
+        for (name, topic) in self.model.topics.iter().filter(|(_, topic)| topic.existence == Existence::Yes) {
+            for (index, model) in topic.partitions.iter().enumerate() {
+                let producers = (0..TRANSACTIONAL_PRODUCERS as i64).map(|number| FIRST_TRANSACTIONAL_ID + number);
+                let open_here = producers.filter(|producer| model.is_open(*producer));
+                open.extend(open_here.map(|producer| (name.clone(), index, producer)));
+            }
+        }
+        open
+    }
+
+    /// The coordinator ends a transaction in some partition; or it repeats a marker there, since an answer was lost.
+    pub(crate) fn end_transaction(&mut self) {
+        let Some(broker) = self.broker.clone() else { return };
+        let (commits, repeats) = (self.random.coin(), self.random.below(20) == 0);
+        let open = self.open_transactions();
+        let place = self.random.index(open.len());
+        let (topic, index, producer) = match open.into_iter().nth(place).filter(|_| !repeats) {
+            Some(open) => open,
+            None => {
+                let Some((topic, index, _)) = self.some_partition(&broker) else { return };
+                (topic, index, FIRST_TRANSACTIONAL_ID + self.random.below(TRANSACTIONAL_PRODUCERS) as i64)
+            }
+        };
+        let Some(partition) = broker.partition(&topic, index as i32) else { return };
+        let off_before = self.disk.is_off();
+        let Some(model) = self.model.topics.get_mut(&topic).and_then(|topic| topic.partitions.get_mut(index)) else {
+            return;
+        };
+        // A producer waits for all answers before it ends a transaction.
+        let waits = model.in_flight.iter().any(|request| request.producer == Some(producer));
+        if model.disk_failed || off_before || waits || !(repeats || model.is_open(producer)) {
+            return;
+        }
+        let result = if commits { TransactionResult::Commit } else { TransactionResult::Abort };
+        let marker = TransactionMarker { producer_id: producer, producer_epoch: 0, result, coordinator_epoch: 0 };
+        let appended = partition.append_marker(&marker);
+        let off = self.disk.is_off();
+        self.event(format!("{result:?} of {producer} in {topic}-{index}: {appended:?}"));
+        let Some(model) = self.model.topics.get_mut(&topic).and_then(|topic| topic.partitions.get_mut(index)) else {
+            return;
+        };
+        if off {
+            model.disk_failed = true;
+        }
+        match appended {
+            Ok(appended) if appended.base_offset == model.end() => {
+                model.records.push(marker_sent(&marker));
+                if !off {
+                    model.appended_end = model.end();
+                }
+                self.summary.markers += 1;
+            }
+            Ok(appended) => {
+                let end = model.end();
+                self.violated(format!("{topic}-{index}: a marker at {}, {end} was next", appended.base_offset));
+            }
+            Err(ProduceError::Log(AppendError::Disk(error))) if error.is_full() => {}
+            Err(ProduceError::Poisoned { .. } | ProduceError::Log(AppendError::Disk(_))) => model.disk_failed = true,
+            Err(error) => self.violated(format!("{topic}-{index}: a marker was refused: {error}")),
+        }
+    }
+
     /// After a start: idempotent producers send again what they have no answer to.
     pub(crate) fn send_again(&mut self) {
         let Some(broker) = self.broker.clone() else { return };
@@ -256,13 +376,19 @@ impl World {
         let (start, end) = (partition.log_start(), partition.visible_end());
         let from = start + self.random.below((end - start).max(0) as u64 + 1) as i64;
         let found = read_all(&partition, from, end);
+        let committed = read_committed(&partition, from);
         if self.disk.is_off() {
             return;
         }
         let Some(topic_model) = self.model.topics.get_mut(&topic) else { return };
         let is_compacted = topic_model.is_compacted;
         let Some(model) = topic_model.partitions.get_mut(index) else { return };
-        match found.and_then(|found| model.check_read(&found, from, end, is_compacted)) {
+        let checked = found.and_then(|found| {
+            let (committed, stable_end) = committed?;
+            model.check_committed(&committed, stable_end, &found, (from, start, end))?;
+            model.check_read(&found, from, end, is_compacted)
+        });
+        match checked {
             Ok(()) => model.durable_end = model.durable_end.max(end),
             Err(violation) => self.violated(format!("{topic}-{index}, read from {from}: {violation}")),
         }

@@ -6,7 +6,7 @@ use millpond_broker::{Broker, Partition};
 use millpond_disk::Crash;
 use millpond_types::Offset;
 
-use crate::actions::read_all;
+use crate::actions::{read_all, read_committed};
 use crate::model::{Existence, PartitionModel};
 use crate::streams::queries::is_of_streams;
 use crate::world::World;
@@ -106,6 +106,8 @@ fn check_partition(
     let found = read_all(partition, log_start, log_end)?;
     // Records that made room for others did so for others that are there.
     model.records.truncate(log_end as usize);
+    let (committed, stable_end) = read_committed(partition, log_start)?;
+    model.check_committed(&committed, stable_end, &found, (log_start, log_start, log_end))?;
     model.check_read(&found, log_start, log_end, is_compacted)?;
     // What a start serves stays.
     model.durable_end = log_end;

@@ -32,6 +32,32 @@ pub(crate) struct Sent {
     pub(crate) key: u8,
     /// A number that stands for the value; `None` for a tombstone.
     pub(crate) value: Option<u64>,
+    pub(crate) kind: Kind,
+}
+
+/// What a record has to do with transactions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Plain,
+    /// It is in a transaction of this producer.
+    InTransactionOf(ProducerId),
+    /// It ends one, if one is open.
+    Marker {
+        producer: ProducerId,
+        commits: bool,
+    },
+}
+
+/// What became of a record, for who sees the records up to some offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It counts.
+    Committed,
+    /// The marker at this offset says that it does not.
+    Aborted(Offset),
+    /// Its transaction is open.
+    Open,
+    Marker,
 }
 
 /// Whether a topic is there.
@@ -71,6 +97,72 @@ impl PartitionModel {
         self.records.len() as Offset
     }
 
+    /// What became of each record below `end`, and where the marker is that says so.
+    fn fates(&self, end: Offset) -> Vec<(Fate, Option<Offset>)> {
+        let mut fates: Vec<(Fate, Option<Offset>)> = Vec::new();
+        let mut open: BTreeMap<ProducerId, Vec<usize>> = BTreeMap::new();
+        for (place, record) in self.records.iter().take(end as usize).enumerate() {
+            let fate = match record.kind {
+                Kind::Plain => (Fate::Committed, None),
+                Kind::InTransactionOf(producer) => {
+                    open.entry(producer).or_default().push(place);
+                    (Fate::Open, None)
+                }
+                Kind::Marker { producer, commits } => {
+                    let at = place as Offset;
+                    let fate = if commits { Fate::Committed } else { Fate::Aborted(at) };
+                    for place in open.remove(&producer).unwrap_or_default() {
+                        if let Some(slot) = fates.get_mut(place) {
+                            *slot = (fate, Some(at));
+                        }
+                    }
+                    (Fate::Marker, None)
+                }
+            };
+            fates.push(fate);
+        }
+        fates
+    }
+
+    /// Whether a transaction of the producer is open.
+    pub(crate) fn is_open(&self, producer: ProducerId) -> bool {
+        let of_producer = |record: &&Sent| match record.kind {
+            Kind::InTransactionOf(other) | Kind::Marker { producer: other, .. } => other == producer,
+            Kind::Plain => false,
+        };
+        self.records.iter().rfind(of_producer).is_some_and(|last| matches!(last.kind, Kind::InTransactionOf(_)))
+    }
+
+    /// Compares what readers of committed records got from `from` on with what others got, who saw the records up to `end`.
+    pub(crate) fn check_committed(
+        &self,
+        committed: &[(Offset, Sent)],
+        stable_end: Offset,
+        all: &[(Offset, Sent)],
+        (from, start, end): (Offset, Offset, Offset),
+    ) -> Result<(), String> {
+        let fates = self.fates(end);
+        let fate = |offset: Offset| fates.get(offset as usize).map_or(Fate::Open, |(fate, _)| *fate);
+        let first_open = (start.max(0)..end).find(|offset| fate(*offset) == Fate::Open).unwrap_or(end);
+        // A transaction that began below the start holds readers there, unless a crash has made the log forget it.
+        let began_before = (0..start.min(end)).any(|offset| fate(offset) == Fate::Open);
+        if stable_end != first_open && !(began_before && stable_end == start) {
+            return Err(format!(
+                "the last stable offset is {stable_end} instead of {first_open} (the log: {start} to {end})"
+            ));
+        }
+        let is_expected =
+            |(offset, _): &&(Offset, Sent)| *offset >= from && *offset < stable_end && fate(*offset) == Fate::Committed;
+        let expected: Vec<(Offset, Sent)> = all.iter().filter(is_expected).copied().collect();
+        let wrong = committed.iter().find(|found| !expected.contains(found));
+        let missing = expected.iter().find(|record| !committed.contains(record));
+        match (wrong, missing) {
+            (None, None) if committed.len() == expected.len() => Ok(()),
+            (None, None) => Err("a committed record was read twice".to_owned()),
+            (wrong, missing) => Err(format!("of committed records {wrong:?} was read, and {missing:?} was not")),
+        }
+    }
+
     /// Compares what was read from `from` to `end` with what was sent, and takes note of what compaction took out.
     pub(crate) fn check_read(
         &mut self,
@@ -107,16 +199,36 @@ impl PartitionModel {
         if let Some((offset, record)) = left.next() {
             return Err(format!("offset {offset} is there twice, or out of order: {record:?}"));
         }
-        // What is missing has made room: a newer record of its key is there, or it was a tombstone, and nothing older is left.
+        // What is missing has made room: a newer record of its key is there, or it was a tombstone, and nothing older is left. Or it
+        // was aborted. Of a transaction of which the marker is missing nothing is left.
+        let fates = self.fates(end);
+        let fate = |offset: Offset| fates.get(offset as usize).copied().unwrap_or((Fate::Open, None));
         for (offset, record) in &missing {
+            match fate(*offset).0 {
+                Fate::Aborted(_) => continue,
+                Fate::Open => return Err(format!("offset {offset} is missing, of an open transaction: {record:?}")),
+                Fate::Marker => match found.iter().find(|(other, _)| fate(*other).1 == Some(*offset)) {
+                    Some(left) => {
+                        return Err(format!(
+                            "the marker at offset {offset} is missing, and of its transaction {left:?} is there"
+                        ));
+                    }
+                    None => continue,
+                },
+                Fate::Committed => {}
+            }
             // Newer ones that are not shown take no part.
-            let shown = self.records.get(..end as usize).unwrap_or_default();
-            let newest = shown.iter().rposition(|other| other.key == record.key);
-            let is_newest = newest == Some(*offset as usize);
+            let shown = self.records.iter().enumerate().take(end as usize);
+            let counts = |place: usize| fate(place as Offset).0 == Fate::Committed;
+            let mut of_key = shown.filter(|(place, other)| other.key == record.key && counts(*place));
+            let is_newest = of_key.next_back().is_some_and(|(place, _)| place == *offset as usize);
             if is_newest && record.value.is_some() {
                 return Err(format!("offset {offset} is missing, the newest record of its key: {record:?}"));
             }
-            if record.value.is_none() && found.iter().any(|(older, other)| older < offset && other.key == record.key) {
+            let deletes = |(older, other): &&(Offset, Sent)| {
+                older < offset && other.key == record.key && fate(*older).0 == Fate::Committed
+            };
+            if record.value.is_none() && found.iter().any(|older| deletes(&older)) {
                 return Err(format!("the tombstone at offset {offset} is gone, and what it deletes is there"));
             }
         }

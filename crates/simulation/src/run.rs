@@ -52,6 +52,8 @@ pub struct Summary {
     pub acknowledged: u64,
     /// Offsets whose commit was acknowledged.
     pub commits: u64,
+    /// Markers that ended transactions, or repeated one.
+    pub markers: u64,
     /// Crashes.
     pub crashes: u64,
     /// Turns that queries have taken.
@@ -135,6 +137,7 @@ impl Summary {
         self.acknowledged += other.acknowledged;
         self.commits += other.commits;
         self.crashes += other.crashes;
+        self.markers += other.markers;
         self.compacted += other.compacted;
         self.turns += other.turns;
         self.results += other.results;
@@ -278,7 +281,8 @@ impl Simulation {
         }
         let choice = self.shared.world.lock().random.below(1_000);
         match choice {
-            0..380 => self.shared.world.lock().produce(),
+            0..340 => self.shared.world.lock().produce(),
+            340..380 => self.shared.world.lock().end_transaction(),
             380..440 => self.shared.world.lock().consume(),
             440..600 => self.turn(|| {
                 driver.journal_round();

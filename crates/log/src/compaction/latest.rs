@@ -10,6 +10,8 @@ use siphasher::sip128::{Hasher128 as _, SipHasher24};
 
 /// Bytes of a slot.
 pub(crate) const SLOT_BYTES: usize = size_of::<Slot>();
+/// Slots that a table has at first, if it may have as many.
+const SLOTS_FIRST: usize = 64;
 /// Slots of the smallest table.
 const SLOTS_MIN: usize = 8;
 
@@ -40,7 +42,7 @@ impl LatestOffsets {
     pub(crate) fn new(topic_id: TopicId, bytes_max: usize) -> LatestOffsets {
         // While it grows, the old table and the new one of twice the size are there: the last one takes two thirds.
         let slots_max = (bytes_max / SLOT_BYTES * 2 / 3).max(SLOTS_MIN);
-        let doublings = (slots_max / SLOTS_MIN).ilog2();
+        let doublings = (slots_max / SLOTS_FIRST.min(slots_max)).ilog2();
         let slots = vec![FREE; slots_max >> doublings];
         LatestOffsets { topic_id: topic_id.as_uuid().into_bytes(), slots, len: 0, slots_max }
     }

@@ -21,7 +21,8 @@ fn nothing_acknowledged_or_shown_is_lost_whatever_crashes_when() {
         summary.crashes > 5 * SEEDS
             && summary.acknowledged > 50 * SEEDS
             && summary.commits > 5 * SEEDS
-            && summary.compacted > 10 * SEEDS
+            && summary.markers > 2 * SEEDS
+            && summary.compacted > 5 * SEEDS
             && summary.turns > 10 * SEEDS
             && summary.results > 30 * SEEDS,
         "{summary:?}"

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use millpond_disk::{DiskError, File, create_dir_all, read_file, replace_file, sync_dir};
+use millpond_disk::{DiskError, File, create_dir_all, exists, read_file, replace_file, sync_dir};
 use parking_lot::Mutex;
 
 use super::{Change, Entry};
@@ -46,6 +46,13 @@ impl SimulatedDatabase {
     pub(crate) fn open(dir: &Path) -> Result<SimulatedDatabase, DiskError> {
         create_dir_all(dir)?;
         let path = dir.join(LOG_NAME);
+        if exists(&path)? {
+            // What the last run could not sync must not be found in the system's cache: it would be shown, and not be durable.
+            // (RocksDB writes what it finds in its log to other files when it is opened.)
+            let log = File::open(&path)?;
+            log.sync_data()?;
+            log.forget_cached()?;
+        }
         let found = read_file(&path)?;
         let bytes = found.as_deref().unwrap_or_default();
         let mut entries = BTreeMap::new();
