@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use bytes::BytesMut;
-use millpond_log::{LogOptions, PartitionLog, Recovery, TailBudget};
+use millpond_log::{LogOptions, PartitionLog, Recovery, LogBudget};
 use millpond_records::{BatchBuilder, BatchOptions, HEADER_LEN, batches, crc32c};
 use millpond_types::TopicId;
 
@@ -14,7 +14,7 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     let Some((choice, bytes)) = bytes.split_first() else { return };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let dir = folder.path().join("fuzz-0");
-    let budget = || TailBudget::new(1 << 20);
+    let budget = || LogBudget::new(1 << 20);
     let log = PartitionLog::create(&dir, TopicId::ZERO, LogOptions::default(), budget()).expect("a new log");
     for value in ["one", "two", "three"] {
         append(&log, value);
@@ -44,7 +44,7 @@ fn append(log: &PartitionLog, value: &str) {
 }
 
 /// Opens, reads everything, appends a batch; the end before the append.
-fn open_and_use(dir: &Path, recovery: Recovery, budget: std::sync::Arc<TailBudget>) -> Option<i64> {
+fn open_and_use(dir: &Path, recovery: Recovery, budget: std::sync::Arc<LogBudget>) -> Option<i64> {
     let (log, _) = PartitionLog::open(dir, LogOptions::default(), budget, recovery, 1).ok()?;
     let (mut at, end) = (log.log_start_offset(), log.log_end_offset());
     while at < end {
