@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition  # noqa: E402
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
-from harness import brokers  # noqa: E402
+from harness import brokers, report  # noqa: E402
 
 RECORDS = 40_000
 KEYS = 3_000
@@ -46,15 +46,7 @@ def main() -> int:
     finally:
         for broker in pair:
             broker.stop()
-    failed = sum(not good for _, good in results)
-    for name, good in results:
-        print(f"{'ok' if good else 'FAIL'} {name}")
-    if failed or options.keep:
-        print(f"Folders are in {folder}")
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-    print(f"{len(results) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return report.conclude(results, folder, options.keep)
 
 
 def run(pair, options, results):

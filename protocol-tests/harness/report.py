@@ -1,6 +1,21 @@
 """What each client could do, as a table and two numbers."""
 
+import shutil
+
 from . import clients
+
+
+def conclude(results, folder, keep) -> int:
+    """Prints pairs of a name and whether it went well; leaves the folder only if somebody may want to look. The exit code."""
+    failed = sum(not good for _, good in results)
+    for name, good in results:
+        print(f"{'ok' if good else 'FAIL'} {name}")
+    if failed or keep:
+        print(f"Folders are in {folder}")
+    else:
+        shutil.rmtree(folder, ignore_errors=True)
+    print(f"{len(results) - failed} passed, {failed} failed")
+    return 1 if failed else 0
 
 
 class Report:

@@ -2,7 +2,6 @@
 
 import argparse
 import hashlib
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -15,7 +14,7 @@ from confluent_kafka import KafkaException  # noqa: E402
 
 import kafka_data  # noqa: E402
 import refusals  # noqa: E402
-from harness import brokers, paths  # noqa: E402
+from harness import brokers, paths, report  # noqa: E402
 
 KAFKA = {"log.cleaner.backoff.ms": "200", "log.retention.check.interval.ms": "1000", "offsets.topic.num.partitions": "7",
          "transaction.state.log.num.partitions": "2", "share.coordinator.state.topic.num.partitions": "2"}
@@ -38,15 +37,7 @@ def main() -> int:
     finally:
         for broker in started:
             broker.stop()
-    failed = sum(not good for _, good in results)
-    for name, good in results:
-        print(f"{'ok' if good else 'FAIL'} {name}")
-    if failed or options.keep:
-        print(f"Folders are in {folder}")
-    else:
-        shutil.rmtree(folder, ignore_errors=True)
-    print(f"{len(results) - failed} passed, {failed} failed")
-    return 1 if failed else 0
+    return report.conclude(results, folder, options.keep)
 
 
 def run(*arguments):

@@ -22,6 +22,8 @@ const TOPICS_MAX: usize = 5;
 const IN_FLIGHT_MAX: usize = 5;
 /// The most bytes of a batch, decompressed.
 const BATCH_BYTES_MAX: usize = 4 << 20;
+/// Bytes that readers ask for.
+pub(crate) const READ_BYTES: usize = 64 << 10;
 /// Ids of idempotent producers.
 const FIRST_PRODUCER_ID: i64 = 9_000;
 /// Ids of transactional ones.
@@ -48,32 +50,41 @@ fn is_whole(value: &[u8]) -> bool {
 /// The records of a partition from `from` to `end`, as what stands for them. A value that is not whole is 0.
 pub(crate) fn read_all(partition: &Partition, from: Offset, end: Offset) -> Result<Vec<(Offset, Sent)>, String> {
     let mut found = Vec::new();
-    let mut next = from;
-    while next < end {
-        let fetched = partition.read(next, 64 << 10, true).map_err(|error| error.to_string())?;
-        if fetched.next_offset <= next {
-            return Err(format!("nothing can be read at {next}, though {end} is shown"));
-        }
+    read_through(from, end, |next| {
+        let fetched = partition.read(next, READ_BYTES, true).map_err(|error| error.to_string())?;
         records_of(&fetched, &mut found, |_| true)?;
-        next = fetched.next_offset;
-    }
+        Ok(fetched.next_offset)
+    })?;
     found.retain(|(offset, _)| *offset >= from);
     Ok(found)
+}
+
+/// Reads from `from` to `end`: `read` reads at an offset, and gives the next one.
+pub(crate) fn read_through(
+    from: Offset,
+    end: Offset,
+    mut read: impl FnMut(Offset) -> Result<Offset, String>,
+) -> Result<(), String> {
+    let mut next = from;
+    while next < end {
+        let after = read(next)?;
+        if after <= next {
+            return Err(format!("nothing can be read at {next}, though {end} is shown"));
+        }
+        next = after;
+    }
+    Ok(())
 }
 
 /// The committed records from `from` on, and the last stable offset.
 pub(crate) fn read_committed(partition: &Partition, from: Offset) -> Result<(Vec<(Offset, Sent)>, Offset), String> {
     let stable_end = partition.last_stable_offset();
     let mut found = Vec::new();
-    let mut next = from;
-    while next < stable_end {
-        let (fetched, aborted) = partition.read_committed(next, 64 << 10, true).map_err(|error| error.to_string())?;
-        if fetched.next_offset <= next {
-            return Err(format!("nothing can be read at {next}, though all is stable up to {stable_end}"));
-        }
+    read_through(from, stable_end, |next| {
+        let (fetched, aborted) = partition.read_committed(next, READ_BYTES, true).map_err(|error| error.to_string())?;
         records_of(&fetched, &mut found, |header| !header.is_control() && !aborted.covers(header))?;
-        next = fetched.next_offset;
-    }
+        Ok(fetched.next_offset)
+    })?;
     found.retain(|(offset, _)| *offset >= from);
     Ok((found, stable_end))
 }

@@ -266,12 +266,13 @@ impl PartitionLog {
         self.check_poison()?;
         let step = match &compaction.phase {
             Phase::Collect => self.collect(compaction),
-            Phase::Spill(_) | Phase::SortOut(_) => match self.spill(compaction) {
-                Err(LogError::Disk(error)) if error.is_full() => {
-                    tracing::warn!(log = %self.dir.display(), %error, "the keys are not sorted on the disk, but a part of them at a time");
-                    self.collect_less(compaction)
-                }
-                other => other,
+            Phase::Spill(_) | Phase::SortOut(_) => match spill::has_room(&self.dir) {
+                Ok(true) => match self.spill(compaction) {
+                    Err(LogError::Disk(error)) if error.is_full() => self.collect_less(compaction),
+                    other => other,
+                },
+                Ok(false) => self.collect_less(compaction),
+                Err(error) => Err(error),
             },
             Phase::Rewrite => self.rewrite(compaction),
         };
@@ -415,6 +416,7 @@ impl PartitionLog {
 
     /// Begins the first pass again, for as many keys as fit the memory.
     fn collect_less(&self, compaction: &mut Compaction) -> Result<Step, LogError> {
+        tracing::warn!(log = %self.dir.display(), "the disk has no room for the keys of a compaction; it is done in parts");
         compaction.phase = Phase::Collect;
         compaction.forget_spilled(&self.dir);
         // Some file systems give the room back only then.

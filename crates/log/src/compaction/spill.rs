@@ -35,6 +35,15 @@ const BYTES_A_PART: usize = 64 << 10;
 /// Bytes of a block, and of a list that are read at a time, at most.
 const BLOCK_BYTES_MAX: usize = 16 << 10;
 
+/// What stays free on the disk, at the least: a tenth of it, of a large one so many bytes. Producers need it more.
+const FREE_BYTES_KEPT_MAX: u64 = 1 << 30;
+
+/// Whether the disk has room to spill more.
+pub(super) fn has_room(dir: &Path) -> Result<bool, LogError> {
+    let space = millpond_disk::space(dir)?;
+    Ok(space.free_bytes > (space.total_bytes / 10).min(FREE_BYTES_KEPT_MAX))
+}
+
 /// Takes in the keys of all records.
 #[derive(Debug)]
 pub(super) struct Spill {

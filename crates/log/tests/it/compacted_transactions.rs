@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use millpond_log::{LogOptions, PartitionLog, Recovery, Step};
+use millpond_log::{LogOptions, PartitionLog, Recovery};
 use millpond_records::{BatchOptions, BatchView, TransactionMarker, batches};
 use millpond_types::Offset;
 use proptest::prelude::*;
 
 use crate::committed::{Abort, Commit, after_clients_filter, check_committed, end};
 use crate::compaction::{
-    DAY_MS, KEYS_BYTES_MAX, Record, built, compact, compact_at, latest, options, records_of, roll, text,
+    DAY_MS, KEYS_BYTES_MAX, Record, built, compact, compact_at, latest, options, records_of, roll, take_steps, text,
 };
 use crate::scratch::{NOW, Scratch, append, joined, read_all};
 
@@ -279,17 +279,7 @@ proptest! {
                     log.roll_if_due(i64::MAX).unwrap();
                     log.sync().unwrap();
                 }
-                Event::Steps(steps) => {
-                    for _ in 0..steps {
-                        if compaction.is_none() {
-                            compaction = log.begin_compaction(now_ms, Offset::MAX, 2_400).unwrap();
-                        }
-                        let Some(running) = &mut compaction else { break };
-                        if !matches!(log.compaction_step(running).unwrap(), Step::More(_)) {
-                            compaction = None;
-                        }
-                    }
-                }
+                Event::Steps(steps) => take_steps(&log, &mut compaction, now_ms, steps),
                 Event::Trim(at) => {
                     let to = log_start + (log.log_end_offset() - log_start) * i64::from(at) / 1_000;
                     log_start = log.advance_log_start(to).unwrap();

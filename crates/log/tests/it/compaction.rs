@@ -8,7 +8,7 @@ use std::thread;
 
 use bytes::BytesMut;
 use millpond_disk::{Crash, SimulatedDisk};
-use millpond_log::{Compacted, LogBudget, LogError, LogOptions, PartitionLog, Recovery, Step};
+use millpond_log::{Compacted, Compaction, LogBudget, LogError, LogOptions, PartitionLog, Recovery, Step};
 use millpond_records::{BatchBuilder, BatchOptions, Compression, batches, verify_crc};
 use millpond_types::{Offset, TopicId};
 use proptest::prelude::*;
@@ -36,7 +36,7 @@ fn keyed_at(timestamp: i64, records: &[(&str, Option<&str>)]) -> BytesMut {
     built(BatchOptions::default(), timestamp, records)
 }
 
-fn keyed(records: &[(&str, Option<&str>)]) -> BytesMut {
+pub(crate) fn keyed(records: &[(&str, Option<&str>)]) -> BytesMut {
     keyed_at(NOW, records)
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn records_of(bytes: &[u8]) -> Vec<Record> {
     found
 }
 
-fn records(log: &PartitionLog) -> Vec<Record> {
+pub(crate) fn records(log: &PartitionLog) -> Vec<Record> {
     let mut found = records_of(&read_all(log, 300));
     found.retain(|(offset, ..)| *offset >= log.log_start_offset());
     found
@@ -230,61 +230,6 @@ fn what_is_too_young_or_not_worth_it_waits_and_what_is_too_old_does_not() {
         assert!(cleanable.dirty_ratio() > 0.5 && cleanable.dirty_ratio() < 0.99, "{cleanable:?}");
         assert_eq!(log.is_due(&cleanable), is_due, "ratio {ratio}, lag {lag_ms}: {cleanable:?}");
     }
-}
-
-#[test]
-fn with_more_keys_than_fit_the_memory_they_are_sorted_out_on_the_disk() {
-    let scratch = Scratch::with(options());
-    let log = scratch.create();
-    for round in 0..2 {
-        for n in 0..900 {
-            append(&log, keyed(&[(&format!("key {}", n * 7 % 300), Some(&n.to_string())), ("often", Some("x"))]));
-        }
-        roll(&log);
-        let expected = latest(&records(&log));
-        // Room for 80 keys and some.
-        let compacted = compact_at(&log, NOW, 3_000);
-        assert_eq!((compacted.keys, compacted.clean_below), (301, log.log_end_offset()), "{round}");
-        assert_eq!(records(&log), expected, "{round}");
-        assert_eq!(compact_at(&log, NOW, 3_000), Compacted::default());
-        assert!(scratch.names().iter().all(|name| !name.ends_with(".cleaned")));
-    }
-}
-
-#[test]
-fn with_no_room_on_the_disk_for_the_keys_it_takes_several_compactions_and_comes_to_the_same() {
-    let disk = SimulatedDisk::new(9);
-    let (dir, id) =
-        (disk.root().join("topic-0"), TopicId::from_uuid("00000000-0000-0000-0000-000000000001".parse().unwrap()));
-    let log = PartitionLog::create(&dir, id, options(), LogBudget::new(0)).unwrap();
-    for n in 0..900 {
-        append(&log, keyed(&[(&format!("key {}", n * 7 % 300), Some(&n.to_string())), ("often", Some("x"))]));
-    }
-    roll(&log);
-    let expected = latest(&records(&log));
-    // The keys take twice as much.
-    disk.set_capacity_bytes(Some(disk.used_bytes() + 20_000));
-    let mut compactions = 0;
-    while compact_at(&log, NOW, 3_000) != Compacted::default() {
-        compactions += 1;
-        assert!(compactions < 100);
-    }
-    assert!(compactions > 1, "{compactions} compactions");
-    assert_eq!(records(&log), expected);
-}
-
-#[test]
-fn a_batch_with_more_keys_than_fit_is_passed_without_loss() {
-    let scratch = Scratch::with(LogOptions { segment_bytes: 1 << 20, ..options() });
-    let log = scratch.create();
-    let keys: Vec<String> = (0..2_000).map(|n| format!("key {}", n % 1_500)).collect();
-    let batch: Vec<(&str, Option<&str>)> = keys.iter().map(|key| (key.as_str(), Some("v"))).collect();
-    append(&log, keyed(&batch));
-    append(&log, keyed(&[("key 3", Some("last"))]));
-    roll(&log);
-    let expected = latest(&records(&log));
-    compact_at(&log, NOW, 3_000);
-    assert_eq!(records(&log), expected);
 }
 
 #[test]
@@ -607,6 +552,19 @@ fn a_full_disk_puts_a_compaction_off_and_poisons_nothing() {
     assert_eq!(records(&reopen(&folder(&disk))), latest(&before));
 }
 
+/// So many steps of compactions, one after the other, with less memory than some keys take.
+pub(crate) fn take_steps(log: &PartitionLog, compaction: &mut Option<Compaction>, now_ms: i64, steps: usize) {
+    for _ in 0..steps {
+        if compaction.is_none() {
+            *compaction = log.begin_compaction(now_ms, Offset::MAX, 0).unwrap();
+        }
+        let Some(running) = compaction else { break };
+        if !matches!(log.compaction_step(running).unwrap(), Step::More(_)) {
+            *compaction = None;
+        }
+    }
+}
+
 /// What happens to a log in between.
 #[derive(Debug, Clone)]
 enum Event {
@@ -658,17 +616,7 @@ proptest! {
                     log.roll_if_due(i64::MAX).unwrap();
                     log.sync().unwrap();
                 }
-                Event::Steps(steps) => {
-                    for _ in 0..steps {
-                        if compaction.is_none() {
-                            compaction = log.begin_compaction(now_ms, Offset::MAX, 2_400).unwrap();
-                        }
-                        let Some(running) = &mut compaction else { break };
-                        if !matches!(log.compaction_step(running).unwrap(), Step::More(_)) {
-                            compaction = None;
-                        }
-                    }
-                }
+                Event::Steps(steps) => take_steps(&log, &mut compaction, now_ms, steps),
                 Event::Trim(at) => {
                     let to = log_start + (log.log_end_offset() - log_start) * i64::from(at) / 1_000;
                     log_start = log.advance_log_start(to).unwrap();

@@ -14,6 +14,7 @@ mod power_cuts;
 mod reading;
 mod retention;
 mod scratch;
+mod spilled_keys;
 mod take_over;
 mod transactions;
 mod truncation;

@@ -13,6 +13,7 @@ use super::clients::partitions_of;
 use super::node::NodeStreams;
 use super::queries::{self, INPUTS, OUTPUT_PREFIX, Order, Query};
 use super::{Row, Shown};
+use crate::actions::{READ_BYTES, read_through};
 use crate::world::{Shared, World};
 
 /// Turns until a node that nothing disturbs has done all that is to be done, at most.
@@ -27,12 +28,8 @@ const NO_EXCUSE: [&str; 5] = ["bug in Millpond", "is missing", "is gone", "damag
 pub(crate) fn read_rows(partition: &Partition, from: Offset, end: Offset) -> Result<Vec<(Offset, Row)>, String> {
     let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     let mut found = Vec::new();
-    let mut next = from;
-    while next < end {
-        let fetched = partition.read(next, 64 << 10, true).map_err(|error| error.to_string())?;
-        if fetched.next_offset <= next {
-            return Err(format!("nothing can be read at {next}, though {end} is shown"));
-        }
+    read_through(from, end, |next| {
+        let fetched = partition.read(next, READ_BYTES, true).map_err(|error| error.to_string())?;
         for batch in fetched.chunks.iter().flat_map(|chunk| batches(chunk)) {
             let batch = batch.map_err(|error| error.to_string())?;
             let mut records = batch.records(BATCH_BYTES_MAX).map_err(|error| error.to_string())?;
@@ -42,8 +39,8 @@ pub(crate) fn read_rows(partition: &Partition, from: Offset, end: Offset) -> Res
                 found.push((record.offset, row));
             }
         }
-        next = fetched.next_offset;
-    }
+        Ok(fetched.next_offset)
+    })?;
     found.retain(|(offset, _)| *offset >= from && *offset < end);
     match found.iter().zip(from..).find(|((offset, _), expected)| offset != expected) {
         Some((_, expected)) => Err(format!("there is no record {expected}, or it is there twice")),
