@@ -10,23 +10,67 @@ pub enum BackupError {
     /// The disk failed, or is full. What was backed up before is as it was.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The folder is there, holds something, and is no backup.
-    #[error("{} holds other things and is no backup. Name an empty folder, or one that does not exist yet", path.display())]
+    /// The requests to a server cannot be run by this machine.
+    #[error("cannot run requests: {0}. Do it again with more memory, threads or open files")]
+    Runtime(#[source] std::io::Error),
+    /// That is no place for a backup.
+    #[error("{text} is no place for a backup: {why}. Name a folder, file:///path, or s3://bucket/prefix")]
+    Location {
+        /// What was named.
+        text: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A variable that a bucket needs is missing, or says nothing sensible.
+    #[error("{variable} {what}: {why}")]
+    Environment {
+        /// The variable.
+        variable: &'static str,
+        /// What is wrong with it.
+        what: &'static str,
+        /// What it is for, and what to do.
+        why: &'static str,
+    },
+    /// The server that has the bucket did not do what was asked, or could not be asked. What was backed up before is as it was.
+    #[error("cannot {action} {at}: {what}. {advice}")]
+    Bucket {
+        /// What was tried.
+        action: &'static str,
+        /// The URL.
+        at: String,
+        /// What came of it.
+        what: String,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The server knows no lock.
+    #[error(
+        "the server of {place} overwrites what must not be overwritten (it ignores If-None-Match), so two backups at a time would \
+         damage each other. Use a server or a version of it that knows conditional writes"
+    )]
+    NoConditions {
+        /// The bucket.
+        place: String,
+    },
+    /// The place is there, holds something, and is no backup.
+    #[error("{place} holds other things and is no backup. Name an empty place, or one that does not exist yet")]
     NotABackup {
-        /// The folder.
-        path: PathBuf,
+        /// The folder or bucket.
+        place: String,
     },
     /// There is nothing to restore.
-    #[error("{} is no backup: the file millpond-backup is missing", path.display())]
+    #[error("{place} is no backup: there is no millpond-backup in it")]
     NoBackup {
-        /// The folder.
-        path: PathBuf,
+        /// The folder or bucket.
+        place: String,
     },
     /// A later version wrote it.
-    #[error("{} has a format that this version does not know: {found}. Use the version that wrote it, or a later one", path.display())]
+    #[error(
+        "{at} has a format that this version does not know: {found}. Use the version that wrote it, or a later one"
+    )]
     NewerFormat {
-        /// The file.
-        path: PathBuf,
+        /// The file or object.
+        at: String,
         /// What it says.
         found: String,
     },
@@ -50,6 +94,30 @@ pub enum BackupError {
         /// Who has the lock.
         source: DiskError,
     },
+    /// The same, in a bucket; or it was killed.
+    #[error(
+        "{place} is being written to by {holder} since {since}. Wait until that has ended. If it was killed, and only then, go on with: \
+         millpond backup {place} --break-lock {id}"
+    )]
+    Locked {
+        /// The bucket.
+        place: String,
+        /// Who has the lock, as far as it says.
+        holder: String,
+        /// When it was made, by the server's clock.
+        since: String,
+        /// What it is called.
+        id: String,
+    },
+    /// Somebody else has taken the bucket over.
+    #[error(
+        "the lock that this process had on {place} is gone: somebody broke it, and another backup may have removed what this one \
+         copied. Nothing was added; find out who, and take the backup again"
+    )]
+    LockBroken {
+        /// The bucket.
+        place: String,
+    },
     /// It would back up itself.
     #[error("the backup {} lies in the data folder {}, and would hold itself. Name a folder outside of it", backup.display(), data.display())]
     Inside {
@@ -69,41 +137,53 @@ pub enum BackupError {
         is: u64,
     },
     /// No backup has come to its end there.
-    #[error("the backup {} has no generation yet: none was taken, or none came to its end", path.display())]
+    #[error("the backup {place} has no generation yet: none was taken, or none came to its end")]
     Empty {
         /// The backup.
-        path: PathBuf,
+        place: String,
     },
     /// There is no such generation.
-    #[error("the backup {} has no generation {generation}; it has {there}", path.display())]
+    #[error("the backup {place} has no generation {generation}; it has {there}")]
     NoGeneration {
         /// The backup.
-        path: PathBuf,
+        place: String,
         /// What was asked for.
         generation: u64,
         /// What there is.
         there: String,
     },
+    /// A generation went while it was read.
+    #[error(
+        "generation {generation} of the backup {place} was removed while it was read. Take a newer one (millpond backup --list)"
+    )]
+    Removed {
+        /// The backup.
+        place: String,
+        /// Its number.
+        generation: u64,
+    },
     /// A generation's manifest is not what was written.
-    #[error("the manifest {} is damaged: {what}. Restore another generation (millpond backup --list), or the file from a copy of the backup", path.display())]
+    #[error(
+        "the manifest {at} is damaged: {what}. Restore another generation (millpond backup --list), or the manifest from a copy of the backup"
+    )]
     Manifest {
-        /// The file.
-        path: PathBuf,
+        /// The file or object.
+        at: String,
         /// What is wrong with it.
         what: String,
     },
     /// A piece is not what was written.
     #[error(
-        "the backup is damaged: of {} the piece from byte {position} on, {}, {what}. Generations that share it have the same damage; \
-         restore one that does not, or the piece from a copy of the backup", file.display(), piece.display()
+        "the backup is damaged: of {} the piece from byte {position} on, {piece}, {what}. Generations that share it have the same damage; \
+         restore one that does not, or the piece from a copy of the backup", file.display()
     )]
     Piece {
         /// The file of the data folder.
         file: PathBuf,
         /// Where in it the piece begins.
         position: u64,
-        /// The file of the backup.
-        piece: PathBuf,
+        /// The file or object of the backup.
+        piece: String,
         /// What is wrong with it.
         what: String,
     },

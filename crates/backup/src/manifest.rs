@@ -15,6 +15,7 @@ use millpond_types::TimestampMs;
 use serde::{Deserialize, Serialize};
 
 use crate::pieces::{PIECE_BYTES, PieceId};
+use crate::place::{Found, Place};
 use crate::{BackupError, Generation};
 
 /// A longer manifest is refused: of a data folder with some million files.
@@ -87,18 +88,17 @@ impl Manifest {
         bytes
     }
 
-    pub(crate) fn read(path: &Path) -> Result<Manifest, BackupError> {
-        let damaged = |what: &str| BackupError::Manifest { path: path.to_owned(), what: what.to_owned() };
-        let file = millpond_disk::File::open_read_only(path)?;
-        if file.len()? > MANIFEST_BYTES_MAX {
-            return Err(damaged("it is longer than any manifest"));
-        }
-        let bytes = file.read_at(usize::try_from(file.len()?).unwrap_or(usize::MAX), 0)?;
-        Manifest::decode(&bytes).map_err(|wrong| match wrong {
+    /// Reads what is at a name of a place; none if there is nothing.
+    pub(crate) fn read(place: &Place, name: &str) -> Result<Option<Manifest>, BackupError> {
+        let damaged = |what: &str| BackupError::Manifest { at: place.at(name), what: what.to_owned() };
+        let bytes = match place.read(name, MANIFEST_BYTES_MAX)? {
+            Found::Missing => return Ok(None),
+            Found::TooLong(_) => return Err(damaged("it is longer than any manifest")),
+            Found::Bytes(bytes) => bytes,
+        };
+        Manifest::decode(&bytes).map(Some).map_err(|wrong| match wrong {
             Wrong::Damaged(what) => damaged(what),
-            Wrong::Newer(format) => {
-                BackupError::NewerFormat { path: path.to_owned(), found: format!("format={format}") }
-            }
+            Wrong::Newer(format) => BackupError::NewerFormat { at: place.at(name), found: format!("format={format}") },
         })
     }
 

@@ -1,7 +1,5 @@
 //! Pieces of files, named by their hashes.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{Backup, BackupError};
@@ -22,9 +20,15 @@ impl PieceId {
         PieceId(blake3::hash(bytes).to_hex().to_string())
     }
 
-    /// The folder that it is in, and it.
-    pub(crate) fn names(&self) -> (&str, &str) {
-        (self.0.get(..2).unwrap_or_default(), &self.0)
+    /// Its name in the backup.
+    pub(crate) fn place_name(&self) -> String {
+        format!("{PIECES}/{}/{}", self.0.get(..2).unwrap_or_default(), self.0)
+    }
+
+    /// The piece that has this name in the backup.
+    pub(crate) fn in_place(name: &str) -> Option<PieceId> {
+        let id = PieceId::try_from(name.rsplit('/').next()?.to_owned()).ok()?;
+        (id.place_name() == name).then_some(id)
     }
 }
 
@@ -45,38 +49,8 @@ impl From<PieceId> for String {
 }
 
 impl Backup {
-    pub(crate) fn piece_path(&self, id: &PieceId) -> PathBuf {
-        let (folder, name) = id.names();
-        self.path.join(PIECES).join(folder).join(name)
-    }
-
-    /// Has the piece in the backup, durably, when it returns. Says whether it was written; else it was there.
+    /// Has the piece in the backup, durably, when the manifest that names it is written. Says whether it is written; else it was there.
     pub(crate) fn keep_piece(&self, id: &PieceId, bytes: &[u8]) -> Result<bool, BackupError> {
-        let path = self.piece_path(id);
-        if let Ok(file) = millpond_disk::File::open_read_only(&path) {
-            // Read, and not believed: what is damaged here would be damaged in all generations to come.
-            if file.len()? == bytes.len() as u64 && file.read_at(bytes.len(), 0)? == bytes {
-                return Ok(false);
-            }
-        }
-        if let Some(folder) = path.parent().filter(|folder| !matches!(millpond_disk::exists(folder), Ok(true))) {
-            millpond_disk::create_dir_all(folder)?;
-        }
-        millpond_disk::replace_file(&path, bytes)?;
-        Ok(true)
-    }
-
-    /// Reads a piece that has `bytes` bytes; else what is wrong with it.
-    pub(crate) fn read_piece(&self, id: &PieceId, bytes: u64) -> Result<Result<Vec<u8>, String>, BackupError> {
-        let file = match millpond_disk::File::open_read_only(&self.piece_path(id)) {
-            Err(error) if error.is_not_found() => return Ok(Err("is missing".to_owned())),
-            opened => opened?,
-        };
-        let len = file.len()?;
-        if len != bytes {
-            return Ok(Err(format!("has {len} bytes instead of {bytes}")));
-        }
-        let read = file.read_at(usize::try_from(bytes).unwrap_or(usize::MAX), 0)?;
-        Ok(if PieceId::of(&read) == *id { Ok(read) } else { Err("has other bytes than were written".to_owned()) })
+        self.place.keep(id, bytes)
     }
 }

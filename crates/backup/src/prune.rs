@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::Backup;
-use crate::BackupError;
+use crate::backup::manifest_name;
 use crate::pieces::{PIECES, PieceId};
+use crate::{Backup, BackupError};
 
 /// What was removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,38 +27,27 @@ impl Backup {
         for number in kept {
             needed.extend(self.manifest(*number)?.pieces().cloned());
         }
-        for number in old {
-            millpond_disk::remove_file(&self.manifest_path(*number))?;
-        }
-        if let Some(number) = old.first() {
-            // Durable before a piece goes that they name.
-            let manifest = self.manifest_path(*number);
-            millpond_disk::sync_dir(manifest.parent().expect("a manifest is in a folder"))?;
-        }
+        // Durable before a piece goes that they name.
+        let manifests: Vec<String> = old.iter().map(|number| manifest_name(*number)).collect();
+        self.place.check_lock()?;
+        self.place.remove(&manifests, true)?;
         let bytes = self.sweep(&needed)?;
         Ok(Pruned { generations: old.len() as u64, bytes })
     }
 
     /// Removes all pieces that are not needed.
     fn sweep(&self, needed: &HashSet<PieceId>) -> Result<u64, BackupError> {
-        let pieces = self.path.join(PIECES);
-        if !millpond_disk::exists(&pieces)? {
-            return Ok(0);
-        }
-        let mut bytes = 0;
-        for folder in millpond_disk::list(&pieces)?.iter().filter(|entry| entry.is_dir) {
-            let folder = pieces.join(&folder.name);
-            for entry in millpond_disk::list(&folder)?.iter().filter(|entry| !entry.is_dir) {
-                // A piece that was being written when a backup was killed.
-                let is_torn =
-                    entry.name.strip_suffix(".tmp").is_some_and(|name| PieceId::try_from(name.to_owned()).is_ok());
-                let is_unneeded = PieceId::try_from(entry.name.clone()).is_ok_and(|id| !needed.contains(&id));
-                if is_torn || is_unneeded {
-                    millpond_disk::remove_file(&folder.join(&entry.name))?;
-                    bytes += entry.len;
-                }
-            }
-        }
+        let is_needless = |name: &str| match name.strip_suffix(".tmp") {
+            // A piece that was being written when a backup was killed.
+            Some(torn) => PieceId::in_place(torn).is_some(),
+            None => PieceId::in_place(name).is_some_and(|id| !needed.contains(&id)),
+        };
+        let mut needless = self.place.list(PIECES)?;
+        needless.retain(|entry| is_needless(&entry.name));
+        let bytes = needless.iter().map(|entry| entry.bytes).sum();
+        let names: Vec<String> = needless.into_iter().map(|entry| entry.name).collect();
+        self.place.check_lock()?;
+        self.place.remove(&names, false)?;
         Ok(bytes)
     }
 }

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use millpond_disk::File;
 
+use crate::backup::manifest_name;
 use crate::manifest::{FileEntry, Manifest};
 use crate::pieces::PieceId;
+use crate::place::{Found, Reader, Wanted};
 use crate::{Backup, BackupError};
 
 /// What a folder is called until all of it is restored.
@@ -33,9 +35,6 @@ pub struct Checked {
     pub outcome: Result<Restored, BackupError>,
 }
 
-/// What is done with a piece of a file, and its position in that.
-type EachPiece<'a> = dyn FnMut(u64, &[u8]) -> Result<(), BackupError> + 'a;
-
 impl Backup {
     /// Makes the data folder `target` of a generation, the newest if none is given. The folder must be empty or missing, and has its
     /// name when all of it is there and durable; until then it is called `target.restoring`, and is removed when something
@@ -53,10 +52,10 @@ impl Backup {
         if millpond_disk::exists(&unfinished)? {
             return Err(BackupError::Unfinished { path: unfinished });
         }
-        let _lock = self.lock_to_read()?;
+        let _lock = self.place.lock_to_read()?;
         let number = self.find(generation)?;
         let manifest = self.manifest(number)?;
-        let restored = self.restore_files(&manifest, &unfinished).and_then(|()| {
+        let restored = self.restore_files(number, &manifest, &unfinished).and_then(|()| {
             millpond_disk::rename(&unfinished, &target)?;
             Ok(restored(&manifest, number))
         });
@@ -67,14 +66,20 @@ impl Backup {
         restored
     }
 
-    fn restore_files(&self, manifest: &Manifest, target: &Path) -> Result<(), BackupError> {
+    fn restore_files(&self, number: u64, manifest: &Manifest, target: &Path) -> Result<(), BackupError> {
         millpond_disk::create_dir_all(target)?;
         for folder in &manifest.folders {
             millpond_disk::create_dir_all(&target.join(folder))?;
         }
+        // One reader for all files: most are small, and in a bucket each would wait for its own request.
+        let mut reader = Reader::new(&self.place, manifest.files.iter().flat_map(|file| wanted(manifest, file)));
         for entry in &manifest.files {
             let file = File::create_new(&target.join(&entry.path))?;
-            self.each_piece(manifest, entry, &mut |position, bytes| Ok(file.write_all_at(bytes, position)?))?;
+            for _ in &entry.pieces {
+                if let Some((piece, bytes)) = self.read_next(number, &mut reader)? {
+                    file.write_all_at(&bytes, piece.position)?;
+                }
+            }
             file.sync_all()?;
         }
         for folder in &manifest.folders {
@@ -86,55 +91,64 @@ impl Backup {
     /// Reads all of a generation, the newest if none is given, and checks it.
     pub fn verify(&self, generation: Option<u64>) -> Result<Restored, BackupError> {
         let number = self.find(generation)?;
-        let _lock = self.lock_to_read()?;
+        let _lock = self.place.lock_to_read()?;
         self.verify_but(number, &mut HashSet::new())
     }
 
     /// Checks all generations, and reads what they share once. Gives what is wrong with each, oldest first.
     pub fn verify_all(&self) -> Result<Vec<Checked>, BackupError> {
-        let _lock = self.lock_to_read()?;
+        let _lock = self.place.lock_to_read()?;
         let mut sound = HashSet::new();
-        Ok(self
-            .numbers()?
-            .into_iter()
-            .map(|number| Checked { number, outcome: self.verify_but(number, &mut sound) })
-            .collect())
+        let checked = self.numbers()?.into_iter();
+        let checked = checked.map(|number| Checked { number, outcome: self.verify_but(number, &mut sound) });
+        // Of a bucket, a generation may be removed meanwhile; there is nothing to say of it.
+        Ok(checked.filter(|one| !matches!(one.outcome, Err(BackupError::Removed { .. }))).collect())
     }
 
     fn verify_but(&self, number: u64, sound: &mut HashSet<(PieceId, u64)>) -> Result<Restored, BackupError> {
         let manifest = self.manifest(number)?;
-        for entry in &manifest.files {
-            let pieces = || entry.pieces.iter().zip(lengths(&manifest, entry));
-            if pieces().all(|(id, len)| sound.contains(&(id.clone(), len))) {
-                continue;
-            }
-            self.each_piece(&manifest, entry, &mut |_, _| Ok(()))?;
-            sound.extend(pieces().map(|(id, len)| (id.clone(), len)));
+        let mut found = HashSet::new();
+        let pieces = manifest.files.iter().flat_map(|file| wanted(&manifest, file));
+        let unread = pieces.filter(|piece| !sound.contains(&(piece.id.clone(), piece.bytes)));
+        // What this generation has twice is read once, too.
+        let mut asked = HashSet::new();
+        let mut reader = Reader::new(&self.place, unread.filter(|piece| asked.insert((piece.id, piece.bytes))));
+        while let Some((piece, _)) = self.read_next(number, &mut reader)? {
+            found.insert((piece.id.clone(), piece.bytes));
         }
+        drop(reader);
+        sound.extend(found);
         Ok(restored(&manifest, number))
     }
 
-    /// Gives each piece of a file, with its position in it, to `each`, after its hash was checked.
-    fn each_piece(&self, manifest: &Manifest, entry: &FileEntry, each: &mut EachPiece<'_>) -> Result<(), BackupError> {
-        let mut position = 0;
-        for (id, len) in entry.pieces.iter().zip(lengths(manifest, entry)) {
-            let bytes = self.read_piece(id, len)?.map_err(|what| BackupError::Piece {
-                file: PathBuf::from(&entry.path),
-                position,
-                piece: self.piece_path(id),
+    /// The next piece, which has its hash.
+    fn read_next<'a, I: Iterator<Item = Wanted<'a>>>(
+        &self,
+        number: u64,
+        reader: &mut Reader<'a, I>,
+    ) -> Result<Option<(Wanted<'a>, Vec<u8>)>, BackupError> {
+        let Some((piece, outcome)) = reader.read_next()? else { return Ok(None) };
+        match outcome {
+            Ok(bytes) => Ok(Some((piece, bytes))),
+            // A manifest is removed before its pieces are.
+            Err(_) if self.place.read(&manifest_name(number), 0)? == Found::Missing => Err(self.removed(number)),
+            Err(what) => Err(BackupError::Piece {
+                file: PathBuf::from(&piece.file.path),
+                position: piece.position,
+                piece: self.place.at(&piece.id.place_name()),
                 what,
-            })?;
-            each(position, &bytes)?;
-            position += len;
+            }),
         }
-        Ok(())
     }
 }
 
-/// How long each piece of a file is.
-fn lengths(manifest: &Manifest, entry: &FileEntry) -> impl Iterator<Item = u64> + use<> {
-    let (bytes, piece_bytes) = (entry.bytes, manifest.piece_bytes);
-    (0..entry.pieces.len() as u64).map(move |index| (bytes - index * piece_bytes).min(piece_bytes))
+/// The pieces of a file.
+fn wanted<'a>(manifest: &Manifest, file: &'a FileEntry) -> impl Iterator<Item = Wanted<'a>> + use<'a> {
+    let piece_bytes = manifest.piece_bytes;
+    file.pieces.iter().zip(0..).map(move |(id, index)| {
+        let position = index * piece_bytes;
+        Wanted { file, position, id, bytes: (file.bytes - position).min(piece_bytes) }
+    })
 }
 
 fn restored(manifest: &Manifest, number: u64) -> Restored {

@@ -1,22 +1,40 @@
-//! What a backup promises, on real folders.
+//! What a backup promises, of real folders; in a folder, and in a bucket in memory.
+
+mod bucket;
+mod faulty;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
 use tempfile::TempDir;
 
-use crate::pieces::PIECE_BYTES;
-use crate::{Backup, BackupError, Checked, Pruned};
+use crate::backup::manifest_name;
+use crate::pieces::{PIECE_BYTES, PieceId};
+use crate::place::{self, Bucket};
+use crate::{Backup, BackupError, Checked, Location, Pruned};
 
 struct Place {
     dir: TempDir,
+    /// Where the backup is, if it is not in a folder.
+    bucket: Option<Arc<dyn ObjectStore>>,
 }
 
 impl Place {
-    /// A folder that looks like a node's.
     fn new() -> Place {
-        let place = Place { dir: tempfile::tempdir().unwrap() };
+        Place::with(None)
+    }
+
+    fn both() -> [Place; 2] {
+        [Place::new(), Place::with(Some(Arc::new(InMemory::new())))]
+    }
+
+    /// A folder that looks like a node's.
+    fn with(bucket: Option<Arc<dyn ObjectStore>>) -> Place {
+        let place = Place { dir: tempfile::tempdir().unwrap(), bucket };
         fs::create_dir_all(place.data().join("t-0")).unwrap();
         fs::create_dir_all(place.data().join("streams-state/empty")).unwrap();
         place.write("meta.properties", b"version=1\n");
@@ -34,8 +52,15 @@ impl Place {
         fs::write(self.data().join(name), bytes).unwrap();
     }
 
+    fn folder(&self) -> PathBuf {
+        self.dir.path().join("backup")
+    }
+
     fn backup(&self) -> Backup {
-        Backup::open_or_create(&self.dir.path().join("backup")).unwrap()
+        match &self.bucket {
+            None => Backup::open_or_create(&Location::Folder(self.folder())).unwrap(),
+            Some(store) => Backup::make_in(in_bucket(store)).unwrap(),
+        }
     }
 
     fn restore(&self, generation: Option<u64>) -> Result<BTreeMap<String, Vec<u8>>, BackupError> {
@@ -48,8 +73,21 @@ impl Place {
     fn a_piece_of(&self, name: &str) -> PathBuf {
         let manifest = self.backup().manifest(1).unwrap();
         let file = manifest.files.iter().find(|file| file.path == name).unwrap();
-        self.backup().piece_path(file.pieces.last().unwrap())
+        self.folder().join(file.pieces.last().unwrap().place_name())
     }
+}
+
+fn in_bucket(store: &Arc<dyn ObjectStore>) -> place::Place {
+    let bucket = Bucket::with_store("s3://pond/the/backup", "http://memory", "the/backup", Arc::clone(store));
+    place::Place::Bucket(Box::new(bucket.unwrap()))
+}
+
+fn open(path: &Path) -> Result<Backup, BackupError> {
+    Backup::open(&Location::Folder(path.to_owned()))
+}
+
+fn open_or_create(path: &Path) -> Result<Backup, BackupError> {
+    Backup::open_or_create(&Location::Folder(path.to_owned()))
 }
 
 fn noise(seed: u64, len: usize) -> Vec<u8> {
@@ -80,45 +118,48 @@ fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
 
 #[test]
 fn what_was_there_comes_back_but_for_the_marker_of_a_clean_stop() {
-    let place = Place::new();
-    let before = contents(&place.data());
-    place.write(".kafka_cleanshutdown", b"{}");
-    let taken = place.backup().take(&place.data(), 7).unwrap();
-    assert_eq!((taken.generation, taken.files), (1, 4));
-    assert_eq!(taken.bytes, (PIECE_BYTES * 2 + 17 + 1000 + 10) as u64);
-    assert_eq!(taken.bytes_copied, taken.bytes);
-    assert_eq!(place.restore(None).unwrap(), before);
-    assert_eq!(place.backup().verify(None).unwrap().bytes, taken.bytes);
+    for place in Place::both() {
+        let before = contents(&place.data());
+        place.write(".kafka_cleanshutdown", b"{}");
+        let taken = place.backup().take(&place.data(), 7).unwrap();
+        assert_eq!((taken.generation, taken.files), (1, 4));
+        assert_eq!(taken.bytes, (PIECE_BYTES * 2 + 17 + 1000 + 10) as u64);
+        assert_eq!(taken.bytes_copied, taken.bytes);
+        assert_eq!(place.restore(None).unwrap(), before);
+        assert_eq!(place.backup().verify(None).unwrap().bytes, taken.bytes);
+    }
 }
 
 #[test]
 fn a_log_that_grew_shares_its_old_pieces_and_each_generation_stays_what_it_was() {
-    let place = Place::new();
-    let first = contents(&place.data());
-    place.backup().take(&place.data(), 1).unwrap();
-    let again = place.backup().take(&place.data(), 2).unwrap();
-    assert_eq!((again.generation, again.bytes_copied), (2, 0));
-    let mut log = noise(1, PIECE_BYTES * 2 + 17);
-    log.extend(noise(3, 100));
-    place.write("t-0/00000000000000000000.log", &log);
-    let grown = place.backup().take(&place.data(), 3).unwrap();
-    assert_eq!(grown.bytes_copied, 117, "the last piece, and nothing else");
-    assert_eq!(place.restore(Some(1)).unwrap(), first);
-    assert_eq!(place.restore(Some(3)).unwrap(), contents(&place.data()));
-    let listed: Vec<_> = place.backup().generations().unwrap().into_iter().map(|one| one.unwrap().number).collect();
-    assert_eq!(listed, [1, 2, 3]);
+    for place in Place::both() {
+        let first = contents(&place.data());
+        place.backup().take(&place.data(), 1).unwrap();
+        let again = place.backup().take(&place.data(), 2).unwrap();
+        assert_eq!((again.generation, again.bytes_copied), (2, 0));
+        let mut log = noise(1, PIECE_BYTES * 2 + 17);
+        log.extend(noise(3, 100));
+        place.write("t-0/00000000000000000000.log", &log);
+        let grown = place.backup().take(&place.data(), 3).unwrap();
+        assert_eq!(grown.bytes_copied, 117, "the last piece, and nothing else");
+        assert_eq!(place.restore(Some(1)).unwrap(), first);
+        assert_eq!(place.restore(Some(3)).unwrap(), contents(&place.data()));
+        let listed: Vec<_> = place.backup().generations().unwrap().into_iter().map(|one| one.unwrap().number).collect();
+        assert_eq!(listed, [1, 2, 3]);
+    }
 }
 
 #[test]
 fn other_bytes_under_the_same_name_length_and_time_are_seen() {
-    let place = Place::new();
-    place.backup().take(&place.data(), 1).unwrap();
-    let path = place.data().join("streams-state/000004.sst");
-    let modified = fs::metadata(&path).unwrap().modified().unwrap();
-    fs::write(&path, noise(9, 1000)).unwrap();
-    fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
-    assert_eq!(place.backup().take(&place.data(), 2).unwrap().bytes_copied, 1000);
-    assert_eq!(place.restore(None).unwrap()["streams-state/000004.sst"], noise(9, 1000));
+    for place in Place::both() {
+        place.backup().take(&place.data(), 1).unwrap();
+        let path = place.data().join("streams-state/000004.sst");
+        let modified = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, noise(9, 1000)).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_modified(modified).unwrap();
+        assert_eq!(place.backup().take(&place.data(), 2).unwrap().bytes_copied, 1000);
+        assert_eq!(place.restore(None).unwrap()["streams-state/000004.sst"], noise(9, 1000));
+    }
 }
 
 #[test]
@@ -152,7 +193,7 @@ fn a_damaged_manifest_takes_no_other_generation_with_it() {
     for made_ms in 1..=3 {
         place.backup().take(&place.data(), made_ms).unwrap();
     }
-    let path = place.backup().manifest_path(2);
+    let path = place.folder().join(manifest_name(2));
     let mut bytes = fs::read(&path).unwrap();
     bytes[40] ^= 1;
     fs::write(&path, bytes).unwrap();
@@ -174,7 +215,7 @@ fn pruning_removes_what_only_old_generations_had() {
     place.write("streams-state/000004.sst", &noise(5, 500));
     place.backup().take(&place.data(), 2).unwrap();
     // A backup that was killed leaves pieces, and half of one.
-    let left = place.backup().piece_path(&crate::pieces::PieceId::of(b"left"));
+    let left = place.folder().join(PieceId::of(b"left").place_name());
     fs::create_dir_all(left.parent().unwrap()).unwrap();
     fs::write(&left, b"left").unwrap();
     fs::write(left.with_extension("tmp"), b"le").unwrap();
@@ -193,7 +234,7 @@ fn a_backup_that_fails_leaves_the_one_before_as_it_was() {
     let before = contents(&place.data());
     place.write("t-0/leader-epoch-checkpoint", &noise(6, 10));
     // Where its piece goes stands a file.
-    let folder = place.backup().piece_path(&crate::pieces::PieceId::of(&noise(6, 10)));
+    let folder = place.folder().join(PieceId::of(&noise(6, 10)).place_name());
     let folder = folder.parent().unwrap();
     assert!(!folder.exists());
     fs::write(folder, b"").unwrap();
@@ -208,17 +249,17 @@ fn a_backup_that_fails_leaves_the_one_before_as_it_was() {
 fn folders_that_are_something_else_are_left_alone() {
     let place = Place::new();
     let (data, backup) = (place.data(), place.backup());
-    assert!(matches!(Backup::open_or_create(&data), Err(BackupError::NotABackup { .. })));
-    assert!(matches!(Backup::open(&data), Err(BackupError::NoBackup { .. })));
+    assert!(matches!(open_or_create(&data), Err(BackupError::NotABackup { .. })));
+    assert!(matches!(open(&data), Err(BackupError::NoBackup { .. })));
     assert!(matches!(backup.take(place.dir.path(), 1), Err(BackupError::NoDataFolder { .. })));
     assert!(!place.dir.path().join(".lock").exists());
     assert!(matches!(backup.restore(None, &place.dir.path().join("new")), Err(BackupError::Empty { .. })));
     backup.take(&data, 1).unwrap();
     assert!(matches!(backup.restore(None, &data), Err(BackupError::TargetNotEmpty { .. })));
-    let inside = Backup::open_or_create(&data.join("t-0/backup")).unwrap();
+    let inside = open_or_create(&data.join("t-0/backup")).unwrap();
     assert!(matches!(inside.take(&data, 1), Err(BackupError::Inside { .. })));
-    fs::write(backup.path().join("millpond-backup"), b"format=2\n").unwrap();
-    assert!(matches!(Backup::open(backup.path()), Err(BackupError::NewerFormat { .. })));
+    fs::write(place.folder().join("millpond-backup"), b"format=2\n").unwrap();
+    assert!(matches!(open(&place.folder()), Err(BackupError::NewerFormat { .. })));
 }
 
 #[test]

@@ -1,23 +1,32 @@
 //! `millpond backup` and `millpond restore`: copies of a stopped node's data folder, and the way back.
 
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use millpond_backup::{Backup, BackupError, Checked, Restored};
+use millpond_backup::{Backup, BackupError, Checked, Location, Restored};
 
 use crate::log::time;
 
 /// Exit code of `--verify` and `--list`, when a generation is damaged.
 const DAMAGED: i32 = 1;
 
+const BUCKETS: &str = "\
+A bucket is any S3-compatible server's that knows conditional writes (If-None-Match). These variables say which, and by which key:
+  AWS_ENDPOINT_URL         the server, http://… or https://…; Amazon's without it
+  AWS_REGION               its region [default: us-east-1]
+  AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY
+  AWS_SESSION_TOKEN        with a temporary key";
+
 /// Flags of `millpond backup`.
 #[derive(Debug, Args)]
+#[command(after_help = BUCKETS)]
 pub(crate) struct BackupArguments {
-    /// Where the backup is, or is to be: an empty folder becomes one
-    #[arg(value_name = "DIR")]
-    backup: PathBuf,
+    /// Where the backup is, or is to be: a folder, file:///path, or s3://bucket/prefix. An empty place becomes one
+    #[arg(value_name = "PLACE")]
+    backup: OsString,
     /// The data folder; no node may be running on it
     #[arg(long, value_name = "DIR", default_value = "millpond-data", env = "MILLPOND_DATA")]
     data: PathBuf,
@@ -30,14 +39,18 @@ pub(crate) struct BackupArguments {
     /// Take no backup; read all generations, and say whether they could be restored
     #[arg(long, conflicts_with = "keep")]
     verify: bool,
+    /// First remove the lock ID, which a backup to a bucket has left that was killed; the error that it causes names it
+    #[arg(long, value_name = "ID", conflicts_with_all = ["list", "verify"])]
+    break_lock: Option<String>,
 }
 
 /// Flags of `millpond restore`.
 #[derive(Debug, Args)]
+#[command(after_help = BUCKETS)]
 pub(crate) struct RestoreArguments {
-    /// Where the backup is
-    #[arg(value_name = "DIR")]
-    backup: PathBuf,
+    /// Where the backup is: a folder, file:///path, or s3://bucket/prefix
+    #[arg(value_name = "PLACE")]
+    backup: OsString,
     /// The data folder to make; must be missing or empty
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -58,13 +71,20 @@ pub(crate) enum BackupToolError {
 /// Takes, lists or verifies, and gives the exit code.
 pub(crate) fn back_up(arguments: &BackupArguments) -> Result<i32, BackupToolError> {
     let mut out = io::stdout().lock();
+    let place = location(&arguments.backup)?;
     if arguments.list {
-        return list(&Backup::open(&arguments.backup)?, &mut out);
+        return list(&Backup::open(&place)?, &mut out);
     }
     if arguments.verify {
-        return verify(&Backup::open(&arguments.backup)?, &mut out);
+        return verify(&Backup::open(&place)?, &mut out);
     }
-    let backup = Backup::open_or_create(&arguments.backup)?;
+    let backup = Backup::open_or_create(&place)?;
+    if let Some(id) = &arguments.break_lock {
+        match backup.break_lock(id)? {
+            Some(whose) => writeln!(out, "broke the lock of {whose}")?,
+            None => writeln!(out, "there is no lock to break")?,
+        }
+    }
     let taken = backup.take(&arguments.data, now_ms())?;
     let shared = taken.bytes - taken.bytes_copied;
     writeln!(
@@ -82,13 +102,18 @@ pub(crate) fn back_up(arguments: &BackupArguments) -> Result<i32, BackupToolErro
 /// Restores, and gives the exit code.
 pub(crate) fn restore(arguments: &RestoreArguments) -> Result<i32, BackupToolError> {
     let Restored { generation, files, bytes } =
-        Backup::open(&arguments.backup)?.restore(arguments.generation, &arguments.data)?;
+        Backup::open(&location(&arguments.backup)?)?.restore(arguments.generation, &arguments.data)?;
     writeln!(
         io::stdout(),
         "restored generation {generation} to {}: {files} files, {bytes} bytes, all as they were written",
         arguments.data.display()
     )?;
     Ok(0)
+}
+
+/// What the user calls the place, and the environment says of it.
+fn location(text: &OsStr) -> Result<Location, BackupError> {
+    Location::parse(text, &|variable| std::env::var(variable).ok())
 }
 
 fn list(backup: &Backup, out: &mut impl Write) -> Result<i32, BackupToolError> {

@@ -46,6 +46,22 @@ fn a_node_that_is_not_there_is_told() {
 }
 
 #[test]
+fn a_place_where_no_backup_can_be_is_told() {
+    let (code, said) = refused(&["backup", "gs://pond", "--list"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("gs://pond is no place for a backup") && said.contains("s3://bucket/prefix"), "{said}");
+    let (code, said) = refused(&["restore", "file:///nowhere/at%20all", "--data", "/nowhere/new"]);
+    assert_eq!(code, Some(2));
+    assert!(said.contains("/nowhere/at all is no backup"), "{said}");
+    let mut without_key = millpond();
+    without_key.env_remove("AWS_ACCESS_KEY_ID").args(["restore", "s3://pond/one", "--data", "/nowhere/new"]);
+    let output = without_key.output().expect("the binary starts");
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("AWS_ACCESS_KEY_ID is not set: a bucket is read and written with a key"), "{said}");
+}
+
+#[test]
 fn rows_are_printed_in_each_format() {
     let data = DataFolder::new();
     let node = data.serve();
