@@ -43,6 +43,7 @@ test: ## Run every test, those with the real clients too
 	protocol-tests/crash/run --kills 5
 	protocol-tests/compaction/run
 	protocol-tests/backup/run
+	protocol-tests/bucket/run
 	protocol-tests/import/run
 	protocol-tests/fuzz/run
 	docker/check $(binary)

@@ -99,6 +99,17 @@ def go(program: str) -> Path:
 
 
 @cache
+def s3_server() -> Path:
+    """versitygw, an S3 server that keeps objects in files."""
+    source = paths.PROTOCOL_TESTS / "bucket" / "server"
+    program = "github.com/versity/versitygw/cmd/versitygw"
+
+    def make(folder):
+        processes.run(["go", "build", "-mod=readonly", "-o", folder / "versitygw", program], cwd=source, timeout_seconds=BUILD_SECONDS)
+    return _once("s3-server", [source / "go.mod", source / "go.sum"], make) / "versitygw"
+
+
+@cache
 def node() -> Path:
     """The folder that holds kafkajs and the codecs it has no own code for, with our program beside them."""
     source = paths.CLIENTS / "node"
