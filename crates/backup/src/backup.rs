@@ -64,6 +64,19 @@ impl Backup {
         Backup::open(path)
     }
 
+    /// A backup does not lie in the data folder `data`, which it would then hold.
+    pub fn check_outside(path: &Path, data: &Path) -> Result<(), BackupError> {
+        let Ok(inner) = data.canonicalize() else { return Ok(()) };
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        // It may not exist yet, nor the folders that it is to be in.
+        match absolute.ancestors().find_map(|ancestor| ancestor.canonicalize().ok()) {
+            Some(there) if there.starts_with(inner) => {
+                Err(BackupError::Inside { backup: path.to_owned(), data: data.to_owned() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path

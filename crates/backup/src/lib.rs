@@ -2,7 +2,7 @@
 //!
 //! Owns the format of a backup folder: generations of a data folder, of which later ones share with earlier ones what is the same.
 //! It knows the files of a data folder by nothing but their names and bytes: all of it is kept (logs, journal, metadata, the state of
-//! streams), so that a restored folder is the one that the node left.
+//! streams), so that a restored folder is the one that the node left. Of a running node it is told which files, and how much of them.
 //!
 //! Start with [`Backup`]: [`Backup::take`] in take.rs, [`Backup::restore`] and [`Backup::verify`] in restore.rs, [`Backup::prune`] in
 //! prune.rs; manifest.rs is the format of a generation.
@@ -16,7 +16,8 @@
 //!
 //! # Invariants
 //!
-//! - A data folder is read while its lock is held: no node runs on it, so what is read is one moment.
+//! - A data folder is read while its lock is held: no node runs on it, so what is read is one moment. Or the node that runs on it has
+//!   frozen one (`millpond_broker::Frozen`), and says at the end that this has held.
 //! - A generation is there when its manifest is. That is written last, when all of its pieces are durable; it is replaced as a
 //!   whole, and never changed.
 //! - What a piece is, is its hash and nothing else: a compacted segment, which has the name of an old one and other bytes, has
@@ -46,4 +47,4 @@ pub use manifest::MANIFEST_BYTES_MAX;
 pub use pieces::PIECE_BYTES;
 pub use prune::Pruned;
 pub use restore::{Checked, Restored};
-pub use take::Taken;
+pub use take::{FrozenFile, Taken};
