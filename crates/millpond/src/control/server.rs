@@ -27,6 +27,7 @@ const ACCEPT_AGAIN: Duration = Duration::from_millis(200);
 
 /// Listens in a data folder.
 pub(crate) struct ControlServer {
+    path: PathBuf,
     listener: UnixListener,
     node: Node,
 }
@@ -69,7 +70,7 @@ impl ControlServer {
         };
         let listener = listen().map_err(failed)?;
         millpond_disk::rename_file(&temporary, &path)?;
-        Ok(ControlServer { listener, node: Node { broker, engine, state_folder } })
+        Ok(ControlServer { path, listener, node: Node { broker, engine, state_folder } })
     }
 
     /// Serves until it is dropped; with it go all connections, and what was frozen for them.
@@ -89,6 +90,15 @@ impl ControlServer {
                 },
                 Some(_) = connections.join_next() => {}
             }
+        }
+    }
+}
+
+impl Drop for ControlServer {
+    fn drop(&mut self) {
+        // Left behind, it would only be something to wonder about.
+        if let Err(error) = millpond_disk::remove_file(&self.path) {
+            tracing::debug!(%error, "the data folder's socket stays");
         }
     }
 }
