@@ -60,8 +60,10 @@ impl Backup {
                 let state = streams.runner.freeze_state(&folder.join("state"));
                 state.map_err(|error| error.to_string())?;
             }
-            for _ in 0..shared.world.lock().random.below(MEANWHILE_MAX) {
-                match shared.world.lock().random.below(3) {
+            let turns = shared.world.lock().random.below(MEANWHILE_MAX);
+            for _ in 0..turns {
+                let turn = shared.world.lock().random.below(3);
+                match turn {
                     0 => drop(driver.journal_round()),
                     1 => drop(driver.sync_next()),
                     _ => {}
