@@ -23,12 +23,14 @@ import storm  # noqa: E402
 from harness import brokers, paths  # noqa: E402
 
 GROUP = "backup-members"
+# What the node does while a generation is taken, in turn.
+NODES = ["running", "killed", "running", "stopped"]
 SETTINGS = [f"{name}={value}" for name, value in storm.SETTINGS.items()]
 
 
 def main() -> int:
     arguments = argparse.ArgumentParser(description=__doc__)
-    arguments.add_argument("--generations", type=int, default=3)
+    arguments.add_argument("--generations", type=int, default=len(NODES))
     arguments.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     arguments.add_argument("--rate", type=int, default=800, help="records a second of each producer")
     arguments.add_argument("--keep", action="store_true")
@@ -67,6 +69,27 @@ def done(*arguments) -> str:
     return ended.stdout
 
 
+def done_when_free(*arguments) -> str:
+    """The same, once the node has noticed that the one who was killed is gone."""
+    deadline = time.monotonic() + 30
+    while True:
+        ended = millpond(*arguments)
+        if ended.returncode != 0 and "another backup of this node" in ended.stderr and time.monotonic() < deadline:
+            time.sleep(0.1)
+            continue
+        if ended.returncode != 0:
+            raise brokers.processes.CommandFailed(f"millpond {arguments}: exit code {ended.returncode}\n{ended.stdout}{ended.stderr}")
+        return ended.stdout
+
+
+def gone(path, seconds=10) -> bool:
+    """Whether a file is gone, or goes soon."""
+    deadline = time.monotonic() + seconds
+    while path.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not path.exists()
+
+
 def refused(problems, reason, *arguments):
     """It must fail, and say why."""
     ended = millpond(*arguments)
@@ -95,25 +118,38 @@ def take(folder, options, problems):
         keyed = load.KeyedProducer(storm.PRODUCERS, broker.bootstrap, 1, options.rate, random.Random(chance.random()))
         member = load.Watcher("member", broker.bootstrap, GROUP)
         member.subscribe(["lines", "events"])
-        refused(problems, "in use by process.*stop the node", "backup", backup, "--data", broker.data)
+        refused(problems, "would hold itself", "backup", broker.data / "inside", "--data", broker.data)
+        if (broker.data / "inside").exists():
+            problems.append("a backup that was refused has made a folder")
         for number in range(1, options.generations + 1):
             # Long enough for a checkpoint of the streams' state, now and then.
             time.sleep(chance.uniform(6, 8) if number % 2 else chance.uniform(1, 3))
-            # A killed node leaves what it has not written down; its backup must hold that, too.
-            is_killed = number % 2 == 0
-            broker.kill() if is_killed else broker.stop()
-            time.sleep(0.3)
+            node = NODES[(number - 1) % len(NODES)]
+            if node != "running":
+                # A killed node leaves what it has not written down; its backup must hold that, too.
+                broker.kill() if node == "killed" else broker.stop()
+                time.sleep(0.3)
             known[number] = SimpleNamespace(
-                producers=[SimpleNamespace(number=each.number, sent=each.sent, acknowledged=list(each.acknowledged)) for each in producers],
+                producers=[SimpleNamespace(number=each.number, acknowledged=list(each.acknowledged)) for each in producers],
                 keyed=SimpleNamespace(acknowledged=list(keyed.acknowledged)))
             killed_backups = sum(kill_a_backup(backup, broker.data, chance) for _ in range(3))
-            said = done("backup", backup, "--data", broker.data).strip()
-            print(f"{'killed' if is_killed else 'stopped'} node, {killed_backups} backups killed: {said}", flush=True)
+            began = time.monotonic()
+            said = done_when_free("backup", backup, "--data", broker.data).strip()
+            seconds = time.monotonic() - began
+            # What was sent meanwhile may be there.
+            for each, producer in zip(known[number].producers, producers):
+                each.sent = producer.sent
+            print(f"{node} node, {killed_backups} backups killed: {said} in {seconds:.1f} s", flush=True)
             # One that was killed too late is a generation, too, so they are not counted here.
             known[number].generation = int(re.match(r"generation (\d+)", said)[1])
             copied, shared = (int(re.search(rf"{word} (\d+)", said)[1]) for word in ("copied", "shared"))
             if copied + shared == 0:
                 problems.append(f"a backup of nothing: {said}")
+            if node == "running":
+                left = [each for each in broker.data.glob(".frozen-*") if not gone(each)]
+                if left:
+                    problems.append(f"a backup has left {left} in the data folder")
+                continue
             again = done("backup", backup, "--data", broker.data)
             if not re.search(r"copied 0,", again):
                 problems.append(f"nothing had changed, and something was copied: {again}")

@@ -1,5 +1,7 @@
 //! A backup, and the generations in it.
 
+use std::path::Path;
+
 use millpond_types::TimestampMs;
 
 use crate::manifest::Manifest;
@@ -73,6 +75,20 @@ impl Backup {
             place.create(MARKER, FORMAT)?;
         }
         Backup::in_place(place)
+    }
+
+    /// A backup does not lie in the data folder `data`, which it would then hold.
+    pub fn check_outside(place: &Location, data: &Path) -> Result<(), BackupError> {
+        let Location::Folder(path) = place else { return Ok(()) };
+        let Ok(inner) = data.canonicalize() else { return Ok(()) };
+        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+        // It may not exist yet, nor the folders that it is to be in.
+        match absolute.ancestors().find_map(|ancestor| ancestor.canonicalize().ok()) {
+            Some(there) if there.starts_with(inner) => {
+                Err(BackupError::Inside { backup: path.clone(), data: data.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Keeps all others from writing to the backup.

@@ -81,12 +81,22 @@ pub enum BackupError {
         path: PathBuf,
     },
     /// A node runs there, or another backup.
-    #[error(
-        "{source}. A data folder is backed up while no node runs on it: stop the node, take the backup, and start it again"
-    )]
+    #[error("{source}. Wait until it has ended")]
     DataFolderInUse {
         /// Who has the lock.
         source: DiskError,
+    },
+    /// The node has taken away what it had frozen.
+    #[error("{source}: the node stopped or was started again while it was backed up. Take the backup again")]
+    Thawed {
+        /// What is missing.
+        source: DiskError,
+    },
+    /// What was read is not what was frozen.
+    #[error("nothing was backed up: {what}")]
+    NotSound {
+        /// What happened, and what to do.
+        what: String,
     },
     /// Another backup is being taken.
     #[error("{source}. Wait until the other backup has ended")]

@@ -2,7 +2,7 @@
 //!
 //! Owns the format of a backup: generations of a data folder, of which later ones share with earlier ones what is the same.
 //! It knows the files of a data folder by nothing but their names and bytes: all of it is kept (logs, journal, metadata, the state of
-//! streams), so that a restored folder is the one that the node left.
+//! streams), so that a restored folder is the one that the node left. Of a running node it is told which files, and how much of them.
 //!
 //! Start with [`Backup`]: [`Backup::take`] in take.rs, [`Backup::restore`] and [`Backup::verify`] in restore.rs, [`Backup::prune`] in
 //! prune.rs; manifest.rs is the format of a generation. A backup lies at a [`Location`], in a folder or in a bucket of an S3-compatible
@@ -19,7 +19,8 @@
 //!
 //! # Invariants
 //!
-//! - A data folder is read while its lock is held: no node runs on it, so what is read is one moment.
+//! - A data folder is read while its lock is held: no node runs on it, so what is read is one moment. Or the node that runs on it has
+//!   frozen one (`millpond_broker::Frozen`), and says at the end that this has held.
 //! - A generation is there when its manifest is. That is written last, when all of its pieces are durable; it is made as a
 //!   whole, where there is none of its number, and never changed.
 //! - What a piece is, is its hash and nothing else: a compacted segment, which has the name of an old one and other bytes, has
@@ -62,4 +63,4 @@ pub use pieces::PIECE_BYTES;
 pub use place::{CONNECT_TIMEOUT, LOCK_OBJECT, PIECES_IN_FLIGHT, REQUEST_TIMEOUT, RETRIES_MAX, RETRY_TIMEOUT};
 pub use prune::Pruned;
 pub use restore::{Checked, Restored};
-pub use take::Taken;
+pub use take::{FrozenFile, Taken};

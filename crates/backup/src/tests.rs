@@ -15,7 +15,7 @@ use tempfile::TempDir;
 use crate::backup::manifest_name;
 use crate::pieces::{PIECE_BYTES, PieceId};
 use crate::place::{self, Bucket};
-use crate::{Backup, BackupError, Checked, Location, Pruned};
+use crate::{Backup, BackupError, Checked, FrozenFile, Location, Pruned};
 
 struct Place {
     dir: TempDir,
@@ -260,6 +260,56 @@ fn folders_that_are_something_else_are_left_alone() {
     assert!(matches!(inside.take(&data, 1), Err(BackupError::Inside { .. })));
     fs::write(place.folder().join("millpond-backup"), b"format=2\n").unwrap();
     assert!(matches!(open(&place.folder()), Err(BackupError::NewerFormat { .. })));
+}
+
+#[test]
+fn of_a_frozen_folder_as_much_is_kept_as_belongs_to_it() {
+    let place = Place::new();
+    let frozen = place.dir.path().join("frozen");
+    fs::create_dir_all(frozen.join("t-0/deeper")).unwrap();
+    let log = noise(1, PIECE_BYTES + 500);
+    fs::write(frozen.join("t-0/log"), &log).unwrap();
+    fs::write(frozen.join("t-0/deeper/held"), b"123").unwrap();
+    fs::write(frozen.join("not named"), b"").unwrap();
+    let file = |path: &str, bytes: usize, bytes_settled: u64| FrozenFile {
+        path: path.to_owned(),
+        bytes: bytes as u64,
+        bytes_settled,
+    };
+    let files = [file("t-0/log", PIECE_BYTES + 9, 1), file("t-0/deeper/held", 7, 3)];
+    let take = |files: &[FrozenFile], sound: Result<(), String>| {
+        place.backup().take_frozen(&place.data(), &frozen, files, 5, || sound)
+    };
+    let taken = take(&files, Ok(())).unwrap();
+    assert_eq!((taken.files, taken.bytes), (2, PIECE_BYTES as u64 + 12));
+    let restored = place.restore(None).unwrap();
+    assert!(restored["t-0/log"] == log[..PIECE_BYTES + 9]);
+    assert_eq!(restored["t-0/deeper/held"], b"123");
+    assert_eq!(restored.len(), 4, "and two folders");
+
+    let shorter = take(&[file("t-0/deeper/held", 7, 4)], Ok(())).unwrap_err();
+    assert!(matches!(shorter, BackupError::Changed { was: 4, is: 3, .. }));
+    let gone = take(&[file("t-0/gone", 1, 1)], Ok(())).unwrap_err();
+    assert!(matches!(gone, BackupError::Thawed { .. }));
+    let unsound = take(&files, Err("a disk failed".to_owned())).unwrap_err();
+    assert_eq!(unsound.to_string(), "nothing was backed up: a disk failed");
+    assert_eq!(place.backup().numbers().unwrap(), [1]);
+    for inside in ["", "t-0", "new/deeper"] {
+        let inside = Location::Folder(place.data().join(inside));
+        assert!(matches!(Backup::check_outside(&inside, &place.data()), Err(BackupError::Inside { .. })));
+    }
+    Backup::check_outside(&Location::Folder(place.dir.path().join("database")), &place.data()).unwrap();
+}
+
+#[test]
+fn what_belongs_to_no_data_is_left_out() {
+    let place = Place::new();
+    let before = contents(&place.data());
+    place.write(".control.sock", b"");
+    fs::create_dir(place.data().join(".frozen-3")).unwrap();
+    place.write(".frozen-3/log", b"left over");
+    place.backup().take(&place.data(), 1).unwrap();
+    assert_eq!(place.restore(None).unwrap(), before);
 }
 
 #[test]

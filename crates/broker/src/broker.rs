@@ -117,6 +117,8 @@ impl Broker {
         self.groups.stop();
         self.maintenance.stop();
         self.compaction.stop();
+        // A data folder is not frozen in the middle.
+        let _upkeep = self.topics.around.standstill.upkeep.read();
         // No topic comes or goes any more.
         let metadata_log = self.topics.metadata_log.lock();
         let partitions = self.topics.directory().partitions();

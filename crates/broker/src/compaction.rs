@@ -5,6 +5,7 @@
 //! for [`RETRY_MS`].
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -36,7 +37,12 @@ fn work(mut turns: CompactionTurns, stop: &Stop) {
     let mut until = Instant::now() + interval;
     while stop.sleep(until) {
         let begun = Instant::now();
-        until = match turns.step() {
+        // Whatever is wrong with one log, the others are compacted.
+        let step = catch_unwind(AssertUnwindSafe(|| turns.step())).unwrap_or_else(|_| {
+            tracing::error!("a turn of compaction ended in a panic; it is tried again");
+            None
+        });
+        until = match step {
             Some(bytes) => begun + Duration::from_secs_f64(bytes as f64 * seconds_a_byte),
             None => begun + interval,
         };

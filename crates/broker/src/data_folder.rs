@@ -15,6 +15,7 @@ use millpond_types::{Offset, TopicId, TopicPartition};
 use crate::checkpoints::metadata_partition;
 use crate::errors::OpenError;
 use crate::folders;
+use crate::frozen::FROZEN_PREFIX;
 use crate::meta_properties::{self, MetaProperties};
 use crate::metadata_log::{self, Replayed};
 use crate::start::CLEAN_MARKER;
@@ -112,6 +113,10 @@ impl DataFolder {
             owner,
         };
         for entry in &entries {
+            if entry.name.starts_with(FROZEN_PREFIX) {
+                // The same files under other names, which go when a backup ends.
+                continue;
+            }
             let at = path.join(&entry.name);
             match TopicPartition::from_folder_name(&entry.name).filter(|_| entry.is_dir) {
                 Some(partition) => folder.partitions.push((partition, at)),

@@ -8,6 +8,7 @@
 //! log-start-offset-checkpoint         where each log starts, if it was told to start later than its first segment
 //! millpond-journal.<number>            what logs may not have on the disk yet (see millpond_log::journal)
 //! millpond-journal.<number>.kept-<n>  the same, where something of it could not be put back; for the operator
+//! .frozen-<number>/                   other names for what a backup is reading; removed when it ends, and at a start
 //! __millpond_metadata-0/              which topics there are
 //! <topic>-<partition>/                one log
 //! <topic>-<partition>.<uuid>-delete/  of a topic that was deleted; removed soon

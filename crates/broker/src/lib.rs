@@ -26,8 +26,8 @@
 //!
 //! # Locks
 //!
-//! In the order in which they may be taken: the metadata's log ([`Broker`]'s changes), a checkpoint, a partition's sync
-//! round, its life, whether it may be cut, the journal, the insides of its log; then one of visibility, durability, directory, image, none of which is held
+//! In the order in which they may be taken: upkeep (`frozen.rs`), the metadata's log ([`Broker`]'s changes), a checkpoint, a partition's sync
+//! round, its life, whether it may be cut, the journal, the insides of its log; then the moment (`frozen.rs`), and one of visibility, durability, directory, image, none of which is held
 //! while another is taken. Waiters are woken after all of them are given back.
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
@@ -44,6 +44,7 @@ mod driver;
 mod durability;
 mod errors;
 mod folders;
+mod frozen;
 mod gate;
 mod groups;
 mod ids;
@@ -76,6 +77,7 @@ pub use data_folder::{DataFolder, DataFolderError, OtherEntry, Owner};
 pub use driver::Driver;
 pub use errors::{FetchError, OpenError, ProduceError, TopicError, TrimError};
 pub use folders::METADATA_TOPIC;
+pub use frozen::{FreezeError, Frozen, FrozenEntry};
 pub use gate::{Admitted, BoxFuture, ClientContext, Gate, GatedBatch, OnAppended, Refusal};
 pub use groups::OFFSETS_TOPIC;
 pub use ids::Ids;

@@ -106,6 +106,11 @@ impl MetadataLog {
         self.log.recovery_point()
     }
 
+    /// The log itself.
+    pub(crate) fn log(&self) -> &PartitionLog {
+        &self.log
+    }
+
     /// Up to where the log is known to be right.
     pub(crate) fn recovery_point(&self) -> Offset {
         self.log.recovery_point()

@@ -14,6 +14,7 @@ use crate::checkpoints::Checkpoints;
 use crate::clock::Clock;
 use crate::durability::{Durability, Ended};
 use crate::errors::{FetchError, ProduceError, TrimError};
+use crate::frozen::{Ends, Standstill};
 use crate::keys::check_keys;
 use crate::metrics::BrokerMetrics;
 use crate::pins::Pins;
@@ -46,6 +47,7 @@ pub(crate) struct Surroundings {
     pub(crate) queue: Arc<SyncQueue>,
     pub(crate) journal: Option<Arc<SharedJournal>>,
     pub(crate) checkpoints: Arc<Checkpoints>,
+    pub(crate) standstill: Arc<Standstill>,
     pub(crate) room: Arc<DiskRoom>,
     pub(crate) metrics: Arc<BrokerMetrics>,
     pub(crate) leader_epoch: LeaderEpoch,
@@ -389,6 +391,7 @@ impl Partition {
     /// Cuts off everything from `offset` on, of a held partition and above what it has shown: what a stream wrote
     /// in a step that was not committed.
     pub fn truncate_to(self: &Arc<Self>, offset: Offset) -> Result<(), TrimError> {
+        let _upkeep = self.around.standstill.upkeep.read();
         self.around.checkpoints.before_cut(&self.name(), offset)?;
         let end = self.cut_log(offset)?;
         // Not before the locks are gone: who writes checkpoints takes them in the other order. Nothing is appended before
@@ -443,6 +446,11 @@ impl Partition {
     /// From where on somebody needs the records, and who.
     pub fn lowest_pin(&self) -> Option<(String, Offset)> {
         self.pins.lowest()
+    }
+
+    /// Where it ends right now.
+    pub(crate) fn ends(&self) -> Ends {
+        self.visibility.ends()
     }
 
     /// The log itself, for the node's own duties.

@@ -8,6 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use millpond_disk::FolderLock;
 use millpond_log::journal::{self, Journal, JournalOptions};
@@ -23,6 +24,7 @@ use crate::configs::log_options;
 use crate::directory::{Directory, Entry};
 use crate::errors::OpenError;
 use crate::folders::{self, DELETE_SUFFIX, STRAY_SUFFIX};
+use crate::frozen::FROZEN_PREFIX;
 use crate::ids::Ids;
 use crate::meta_properties::{self, MetaProperties};
 use crate::metadata_log::{self, MetadataLog, ReplayError};
@@ -143,6 +145,7 @@ pub(crate) fn start(options: BrokerOptions, workers: Workers) -> Result<Started,
         queue: syncer.queue().clone(),
         journal: syncer.journal().cloned(),
         checkpoints: opening.checkpoints.clone(),
+        standstill: Arc::default(),
         room: Arc::new(DiskRoom::new(opening.data_dir.clone(), opening.settings.disk_reserve_bytes)),
         metrics,
         leader_epoch: properties.leader_epoch,
@@ -160,6 +163,8 @@ pub(crate) fn start(options: BrokerOptions, workers: Workers) -> Result<Started,
         image: RwLock::new(Arc::new(replayed.image)),
         directory,
         metadata_log: Mutex::new(metadata_log),
+        has_frozen: AtomicBool::new(false),
+        frozen_count: AtomicU64::new(0),
     };
     Ok(Started { topics: Arc::new(topics), checkpoints: opening.checkpoints, syncer, lock })
 }
@@ -276,7 +281,7 @@ impl Opening {
             if !entry.is_dir {
                 continue;
             }
-            if folders::is_set_aside(&entry.name, DELETE_SUFFIX) {
+            if folders::is_set_aside(&entry.name, DELETE_SUFFIX) || entry.name.starts_with(FROZEN_PREFIX) {
                 millpond_disk::remove_dir_all(&dir)?;
                 continue;
             }

@@ -13,6 +13,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use millpond_log::{LogBudget, PartitionLog, read_topic_id};
 use millpond_metadata::config::TopicConfig;
@@ -99,6 +100,10 @@ pub(crate) struct Topics {
     pub(crate) directory: Directory,
     /// Held during every change.
     pub(crate) metadata_log: Mutex<MetadataLog>,
+    /// Somebody has frozen the data folder.
+    pub(crate) has_frozen: AtomicBool,
+    /// How often that was done.
+    pub(crate) frozen_count: AtomicU64,
 }
 
 impl Topics {

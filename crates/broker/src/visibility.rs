@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use millpond_types::Offset;
 use parking_lot::Mutex;
 
+use crate::frozen::Ends;
 use crate::waiter::{Waiter, Watchers, wake_all};
 
 /// The limit of a partition that nobody holds.
@@ -66,6 +67,12 @@ impl Visibility {
     /// Whether somebody holds the partition.
     pub(crate) fn is_held(&self) -> bool {
         self.state.lock().limit != NO_LIMIT
+    }
+
+    /// The ready end, and below which nothing is cut.
+    pub(crate) fn ends(&self) -> Ends {
+        let State { ready_end, limit, .. } = *self.state.lock();
+        Ends { ready: ready_end, settled: ready_end.min(limit) }
     }
 
     /// Shows the records below `end`, as soon as they are ready, and goes on holding those above.

@@ -50,6 +50,11 @@ pub fn create_dir_all(path: &Path) -> Result<(), DiskError> {
     }
 }
 
+/// Makes a folder in one that is there. Durable after [`sync_dir`] of that.
+pub fn create_dir(path: &Path) -> Result<(), DiskError> {
+    system::create_dir(path).map_err(|e| DiskError::new("create the folder", path, e))
+}
+
 /// What a name stands for; none if there is no such name.
 fn find(path: &Path) -> io::Result<Option<Attributes>> {
     match system::attributes(path) {
@@ -84,6 +89,12 @@ pub fn rename(from: &Path, to: &Path) -> Result<(), DiskError> {
 /// Renames a file within its folder, over an existing one of the new name. Durable after [`sync_dir`].
 pub fn rename_file(from: &Path, to: &Path) -> Result<(), DiskError> {
     system::rename(from, to).map_err(|e| DiskError::new("rename", from, e))
+}
+
+/// Gives the file `from` another name, `to`, which must not exist, on the same file system: it stays as long as it has one of them.
+/// Durable after [`sync_dir`].
+pub fn hard_link(from: &Path, to: &Path) -> Result<(), DiskError> {
+    system::hard_link(from, to).map_err(|e| DiskError::new("give another name to", from, e))
 }
 
 /// Removes a file; one that does not exist is fine. Durable after [`sync_dir`].
@@ -144,6 +155,12 @@ pub fn copy_file(from: &Path, to: &Path) -> Result<File, DiskError> {
     let copy = File::create_new(to)?;
     copy.copy_from(&source)?;
     Ok(copy)
+}
+
+/// The length of a file in bytes.
+pub fn file_bytes(path: &Path) -> Result<u64, DiskError> {
+    let attributes = system::attributes(path).map_err(|e| DiskError::new("read the length of", path, e))?;
+    Ok(attributes.len)
 }
 
 /// When a file was last written, ms since 1970.
@@ -228,6 +245,23 @@ mod tests {
         assert!(read_file(&to).unwrap().unwrap() == bytes);
         assert!(copy_file(&from, &to).unwrap_err().to_string().starts_with("cannot create "));
         assert!(copy_file(&dir.path().join("none"), &dir.path().join("x")).unwrap_err().is_not_found());
+    }
+
+    #[test]
+    fn a_file_with_two_names_stays_when_one_goes_on_both_kinds_of_disk() {
+        let real = tempfile::tempdir().unwrap();
+        let simulated = crate::SimulatedDisk::new(1);
+        for dir in [real.path(), simulated.root()] {
+            let (from, to) = (dir.join("from"), dir.join("to"));
+            write_file(&from, b"some").unwrap();
+            hard_link(&from, &to).unwrap();
+            assert!(hard_link(&from, &to).unwrap_err().to_string().starts_with("cannot give another name to "));
+            File::open(&from).unwrap().write_all_at(b"thing", 4).unwrap();
+            replace_file(&from, b"else").unwrap();
+            remove_file(&from).unwrap();
+            assert_eq!(read_file(&to).unwrap().unwrap(), b"something");
+            assert!(hard_link(&from, &dir.join("x")).unwrap_err().is_not_found());
+        }
     }
 
     #[test]

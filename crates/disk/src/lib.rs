@@ -28,8 +28,9 @@ pub use block_file::{BLOCK_BYTES, BlockBuffer, BlockFile};
 pub use error::DiskError;
 pub use file::File;
 pub use folder::{
-    FolderEntry, Space, copy_file, create_dir_all, exists, free_bytes, list, modified_ms, read_file, remove_dir_all,
-    remove_file, rename, rename_file, replace_file, space, sync_dir, write_file,
+    FolderEntry, Space, copy_file, create_dir, create_dir_all, exists, file_bytes, free_bytes, hard_link, list,
+    modified_ms, read_file, remove_dir_all, remove_file, rename, rename_file, replace_file, space, sync_dir,
+    write_file,
 };
 pub use lock::{FolderLock, ForeignFolderLock};
 pub use simulated::{Crash, Faults, Operation, Permit, Random, SIMULATED_ROOT, SimulatedDisk};

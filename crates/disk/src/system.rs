@@ -275,6 +275,14 @@ pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
     }
 }
 
+/// Gives the file `from` another name.
+pub(crate) fn hard_link(from: &Path, to: &Path) -> io::Result<()> {
+    match simulated::disk_of(from) {
+        Some(disk) => disk.hard_link(from, to),
+        None => fs::hard_link(from, to),
+    }
+}
+
 pub(crate) fn remove_file(path: &Path) -> io::Result<()> {
     match simulated::disk_of(path) {
         Some(disk) => disk.remove_file(path),

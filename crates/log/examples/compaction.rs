@@ -22,7 +22,7 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let number = |place: usize| arguments[place].parse::<usize>().unwrap();
     let (records, keys, value_bytes) = (number(1), number(2), number(3));
-    let keys_bytes_max = arguments.get(4).map_or(64 << 20, |bytes| bytes.parse().unwrap());
+    let keys_bytes_max = arguments.get(4).map_or(56 << 20, |bytes| bytes.parse().unwrap());
     let dir = Path::new(&arguments[0]).join("bench-0");
     let options = LogOptions { compact: true, retention_ms: -1, tail_bytes_max: 0, ..LogOptions::default() };
     let id = TopicId::from_uuid("00000000-0000-0000-0000-000000000001".parse().unwrap());

@@ -20,9 +20,14 @@ pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 pub(crate) const COMPACTION_CHECKPOINT: &str = "compaction-checkpoint";
 pub(crate) const LEADER_EPOCHS: &str = "leader-epoch-checkpoint";
 
+/// `00000000000000000042.kind`
+pub(crate) fn file(offset: Offset, kind: &str) -> String {
+    format!("{offset:020}.{kind}")
+}
+
 /// `dir/00000000000000000042.kind`
 pub(crate) fn path(dir: &Path, offset: Offset, kind: &str) -> PathBuf {
-    dir.join(format!("{offset:020}.{kind}"))
+    dir.join(file(offset, kind))
 }
 
 /// `dir/00000000000000000042.kind.cleaned`

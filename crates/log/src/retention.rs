@@ -117,6 +117,9 @@ impl PartitionLog {
         };
         let is_gone = |rolled: &mut Unsynced| gone.iter().any(|(segment, _)| Arc::ptr_eq(segment, &rolled.segment));
         let unsynced: Vec<Unsynced> = self.writer.lock().unsynced.extract_if(.., is_gone).collect();
+        // Should the power go before it is written down where the log starts, these segments are there again, and the snapshot vouches
+        // for their transaction indexes.
+        unsynced.iter().try_for_each(|rolled| rolled.segment.store_txn_index())?;
         // What producers had written before the oldest segment that stays is still needed.
         if let Some(Unsynced { snapshot: (offset, bytes), .. }) = unsynced.last() {
             snapshot::write(&self.dir, *offset, bytes)?;

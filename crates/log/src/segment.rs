@@ -261,6 +261,12 @@ impl Segment {
         Ok(())
     }
 
+    /// Makes the file of the transaction index hold what is in memory, durably.
+    pub(crate) fn store_txn_index(&self) -> Result<(), LogError> {
+        let _files = self.index_files.lock();
+        self.txn_index.store(&self.dir, &self.path(names::TXN_INDEX))
+    }
+
     /// Cuts off what the index files hold beyond what is in memory.
     pub(crate) fn cut_index_files(&self) -> Result<(), LogError> {
         let _files = self.index_files.lock();

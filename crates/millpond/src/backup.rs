@@ -1,14 +1,18 @@
-//! `millpond backup` and `millpond restore`: copies of a stopped node's data folder, and the way back.
+//! `millpond backup` and `millpond restore`: copies of a data folder, whether a node runs on it or not, and the way back.
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use millpond_backup::{Backup, BackupError, Checked, Location, Restored};
+use millpond_backup::{Backup, BackupError, Checked, Location, Restored, Taken};
 
+use crate::control::{ControlClient, ControlError};
 use crate::log::time;
+
+/// How much nicer than a node a backup of it is (`nice(2)`); compaction is at 10.
+const NICE: i32 = 10;
 
 /// Exit code of `--verify` and `--list`, when a generation is damaged.
 const DAMAGED: i32 = 1;
@@ -27,7 +31,7 @@ pub(crate) struct BackupArguments {
     /// Where the backup is, or is to be: a folder, file:///path, or s3://bucket/prefix. An empty place becomes one
     #[arg(value_name = "PLACE")]
     backup: OsString,
-    /// The data folder; no node may be running on it
+    /// The data folder; a node may be running on it
     #[arg(long, value_name = "DIR", default_value = "millpond-data", env = "MILLPOND_DATA")]
     data: PathBuf,
     /// Afterwards remove all generations but the newest N
@@ -66,6 +70,8 @@ pub(crate) enum BackupToolError {
     Backup(#[from] BackupError),
     #[error("what was done cannot be written: {0}")]
     Output(#[from] io::Error),
+    #[error(transparent)]
+    Node(#[from] ControlError),
 }
 
 /// Takes, lists or verifies, and gives the exit code.
@@ -78,6 +84,7 @@ pub(crate) fn back_up(arguments: &BackupArguments) -> Result<i32, BackupToolErro
     if arguments.verify {
         return verify(&Backup::open(&place)?, &mut out);
     }
+    Backup::check_outside(&place, &arguments.data)?;
     let backup = Backup::open_or_create(&place)?;
     if let Some(id) = &arguments.break_lock {
         match backup.break_lock(id)? {
@@ -85,7 +92,10 @@ pub(crate) fn back_up(arguments: &BackupArguments) -> Result<i32, BackupToolErro
             None => writeln!(out, "there is no lock to break")?,
         }
     }
-    let taken = backup.take(&arguments.data, now_ms())?;
+    let taken = match backup.take(&arguments.data, now_ms()) {
+        Err(BackupError::DataFolderInUse { .. }) => take_of_running(&backup, &arguments.data)?,
+        taken => taken?,
+    };
     let shared = taken.bytes - taken.bytes_copied;
     writeln!(
         out,
@@ -97,6 +107,16 @@ pub(crate) fn back_up(arguments: &BackupArguments) -> Result<i32, BackupToolErro
         writeln!(out, "removed {} generations, {} bytes", pruned.generations, pruned.bytes)?;
     }
     Ok(0)
+}
+
+/// The same of a node that runs: it freezes its data folder meanwhile, and goes on.
+fn take_of_running(backup: &Backup, data: &Path) -> Result<Taken, BackupToolError> {
+    let mut node = ControlClient::connect(data)?;
+    let frozen = node.freeze(data)?;
+    // The node's clients come first.
+    millpond_broker::lower_thread_priority(NICE);
+    let is_sound = || node.check().map_err(|error| error.to_string());
+    Ok(backup.take_frozen(data, &frozen.path, &frozen.files, now_ms(), is_sound)?)
 }
 
 /// Restores, and gives the exit code.

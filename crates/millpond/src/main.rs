@@ -7,10 +7,11 @@
 //!   and stops the parts in their order.
 //! - [`sql`]: a client of a running node, over HTTP: one statement, a file, or a prompt.
 //! - [`log`]: tools that look into a data folder, whether a node runs on it or not.
-//! - [`backup`]: copies of a data folder, and the way back.
+//! - [`backup`]: copies of a data folder, and the way back; [`control`]: how it asks a running node.
 //! - [`import`]: makes a data folder of that of a stopped Apache Kafka.
 
 mod backup;
+mod control;
 mod import;
 mod log;
 mod serve;
@@ -41,7 +42,7 @@ enum Command {
     /// Look into a data folder: what is in it, whether it is sound; the node may be running
     Log(log::LogArguments),
     Import(import::ImportArguments),
-    /// Back up the data folder of a stopped node: copies only what the backup does not have yet
+    /// Back up a data folder, whether a node runs on it or not: copies only what the backup does not have yet
     Backup(backup::BackupArguments),
     /// Make a data folder of a backup
     Restore(backup::RestoreArguments),

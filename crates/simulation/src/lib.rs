@@ -22,6 +22,8 @@
 //! shows all of it; and at the end, when nothing disturbs any more, each topic must hold what a calm node gives that reads the
 //! same input: the same bytes, or, where rows of several partitions are put one after the other, the same rows.
 //!
+//! Now and then a **backup** of the running node is taken (`backups`), read while everything goes on, and another node started on it.
+//!
 //! What is not simulated: statements (`_millpond_sql` and the catalog: the queries are handed to the runner), DROP, RocksDB itself,
 //! and the wire protocol.
 //!
@@ -32,6 +34,7 @@
 //! - Each [`Mutation`] is a mistake that somebody could make, and is noticed within a few hundred seeds.
 
 mod actions;
+mod backups;
 mod checks;
 mod groups;
 mod inspection;

@@ -49,11 +49,21 @@ fn main() -> ExitCode {
     let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let threads = arguments.threads.unwrap_or_else(cores);
     let (summary, failures) = simulate_all(seeds.clone(), options, threads, FAILURES_MAX);
-    let Summary { batches, acknowledged, markers, commits, crashes, compacted, turns, results, trace: (calls, _) } =
-        summary;
+    let Summary {
+        batches,
+        acknowledged,
+        markers,
+        commits,
+        crashes,
+        compacted,
+        turns,
+        results,
+        backups,
+        trace: (calls, _),
+    } = summary;
     println!(
         "seeds {} to {}: {batches} batches appended, {acknowledged} acknowledged as durable, {commits} offsets committed, \
-         {markers} markers of transactions, {crashes} crashes, {compacted} records compacted, {turns} turns of queries, {results} results read, {calls} calls to the disk, {} failures",
+         {markers} markers of transactions, {crashes} crashes, {compacted} records compacted, {turns} turns of queries, {results} results read, {backups} backups restored, {calls} calls to the disk, {} failures",
         seeds.start,
         seeds.end - 1,
         failures.len()

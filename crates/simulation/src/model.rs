@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use millpond_types::{Offset, ProducerId, TopicId};
 
 /// Everything that the clients know.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Model {
     pub(crate) topics: BTreeMap<String, TopicModel>,
     /// By group, topic and partition.
@@ -13,7 +13,7 @@ pub(crate) struct Model {
 }
 
 /// A topic.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct TopicModel {
     /// None while nobody was told of it.
     pub(crate) id: Option<TopicId>,
@@ -71,7 +71,7 @@ pub(crate) enum Existence {
 }
 
 /// One partition.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct PartitionModel {
     /// What was appended, by offset.
     pub(crate) records: Vec<Sent>,
@@ -249,7 +249,7 @@ pub(crate) struct InFlight {
 }
 
 /// An idempotent producer's state in one partition.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct ProducerModel {
     pub(crate) next_sequence: i32,
     /// After each of its batches: the offset and the sequence that come next.
@@ -257,7 +257,7 @@ pub(crate) struct ProducerModel {
 }
 
 /// A group's offset.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Committed {
     /// What was acknowledged last.
     pub(crate) acknowledged: Option<Offset>,

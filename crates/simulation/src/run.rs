@@ -11,6 +11,7 @@ use millpond_disk::{Crash, Faults, Operation, Random, SimulatedDisk};
 use millpond_metadata::Settings;
 use parking_lot::Mutex;
 
+use crate::backups::{Backup, Making};
 use crate::checks::End;
 use crate::inspection;
 use crate::model::Model;
@@ -62,6 +63,8 @@ pub struct Summary {
     pub results: u64,
     /// Records that compaction took out, of those partitions that are there at the end.
     pub compacted: u64,
+    /// Backups that were restored and compared.
+    pub backups: u64,
     /// Calls to the disk, and a number that follows from them.
     pub trace: (u64, u64),
 }
@@ -141,6 +144,7 @@ impl Summary {
         self.compacted += other.compacted;
         self.turns += other.turns;
         self.results += other.results;
+        self.backups += other.backups;
         self.trace.0 += other.trace.0;
         self.trace.1 ^= other.trace.1;
     }
@@ -158,6 +162,8 @@ struct Simulation {
     node: Option<Node>,
     /// The disk has a bound.
     is_full: bool,
+    /// One that is being read.
+    backup: Option<Backup>,
 }
 
 impl Simulation {
@@ -196,6 +202,7 @@ impl Simulation {
             faults,
             node: None,
             is_full: false,
+            backup: None,
         }
     }
 
@@ -281,7 +288,8 @@ impl Simulation {
         }
         let choice = self.shared.world.lock().random.below(1_000);
         match choice {
-            0..340 => self.shared.world.lock().produce(),
+            0..320 => self.shared.world.lock().produce(),
+            320..340 => self.back_up(),
             340..380 => self.shared.world.lock().end_transaction(),
             380..440 => self.shared.world.lock().consume(),
             440..600 => self.turn(|| {
@@ -331,6 +339,42 @@ impl Simulation {
         }
     }
 
+    /// A backup is begun, or goes on; when all is read, a node is started on it.
+    fn back_up(&mut self) {
+        let Some(node) = &self.node else { return };
+        let Some(mut backup) = self.backup.take() else {
+            let begun = Backup::begin(&node.broker, &node.driver, node.streams.as_deref(), &self.shared);
+            let fails =
+                self.disk.is_off() || self.disk.failed_syncs() > 0 || self.is_full || self.faults.failed_writes > 0;
+            let mut world = self.shared.world.lock();
+            world.event(format!("a backup: {:?}", begun.as_ref().map(|_| "begun")));
+            match begun {
+                Ok(begun) => self.backup = Some(begun),
+                Err(error) if !fails => world.violated(format!("no backup can be taken: {error}")),
+                Err(_) => {}
+            }
+            return;
+        };
+        let mut world = self.shared.world.lock();
+        let read = backup.read_some(&mut world.random);
+        if self.disk.is_off() {
+            return;
+        }
+        match read {
+            Ok(false) => self.backup = Some(backup),
+            Ok(true) => {
+                world.summary.backups += 1;
+                world.event("the backup is read");
+                drop(world);
+                let making = Making { settings: &self.settings, clock: &self.clock, ids: &self.ids };
+                if let Err(violation) = backup.check(&making) {
+                    self.shared.world.lock().violated(format!("restored from a backup: {violation}"));
+                }
+            }
+            Err(error) => world.violated(format!("the backup cannot be read: {error}")),
+        }
+    }
+
     /// Somebody else fills the disk, or makes room again.
     fn fill_or_empty(&mut self) {
         let mut world = self.shared.world.lock();
@@ -352,6 +396,7 @@ impl Simulation {
     }
 
     fn stop_cleanly(&mut self) {
+        self.backup = None;
         let Some(node) = &self.node else { return };
         if let Some(streams) = &node.streams {
             self.turn(|| streams.stop());
@@ -402,6 +447,8 @@ impl Simulation {
     }
 
     fn end_node(&mut self) {
+        // With the process goes what asked it; what was frozen stays there for the next start.
+        self.backup = None;
         let lost = self.disk.failed_syncs() > 0;
         let mut world = self.shared.world.lock();
         world.broker = None;

@@ -38,6 +38,29 @@ pub(crate) struct World {
 }
 
 impl World {
+    /// What clients know of the node that was restored from a backup.
+    pub(crate) fn of_backup(
+        broker: Arc<Broker>,
+        model: Model,
+        disk: Arc<SimulatedDisk>,
+        streams: Option<Streams>,
+        random: Random,
+    ) -> World {
+        World {
+            random,
+            broker: Some(broker),
+            model,
+            disk,
+            summary: Summary::default(),
+            events: VecDeque::new(),
+            violation: None,
+            trace: false,
+            next_record: 0,
+            next_topic: 0,
+            streams,
+        }
+    }
+
     /// Takes note of what happened.
     pub(crate) fn event(&mut self, event: impl Into<String>) {
         let event = event.into();

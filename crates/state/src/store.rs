@@ -92,6 +92,12 @@ impl StateStore {
         Ok(found)
     }
 
+    /// Makes a folder `into`, which must not exist, on the same file system, with the store as it is now: one that can be opened. Writes
+    /// go on meanwhile; what they change is in it as a whole or not at all.
+    pub fn freeze(&self, into: &Path) -> Result<(), StateError> {
+        self.database.freeze(into).map_err(|error| self.failed("copy", error))
+    }
+
     /// Makes all of `changes` or none, and has them on the disk before it returns.
     pub(crate) fn write(&self, changes: Vec<Change>) -> Result<(), StateError> {
         self.database.write(changes).map_err(|error| self.failed("write", error))

@@ -1,5 +1,7 @@
 //! Compaction of a partition's log, step by step: between the steps the topic may be deleted.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use millpond_log::{Cleanable, Compaction, LogError, Step};
 use millpond_types::Offset;
 
@@ -22,14 +24,21 @@ impl Partition {
 
     /// Begins to compact it. Its keys may take so many bytes of memory.
     pub(crate) fn begin_compaction(&self, keys_bytes_max: usize) -> Result<Option<Compaction>, LogError> {
+        let _upkeep = self.around.standstill.upkeep.read();
         let Some(_life) = self.open() else { return Ok(None) };
         self.log.begin_compaction(self.around.clock.now_ms(), self.compaction_floor(), keys_bytes_max)
     }
 
     /// Does the next step; none if the topic is gone, or the node stops.
     pub(crate) fn compaction_step(&self, compaction: &mut Compaction) -> Result<Option<Step>, LogError> {
+        let _upkeep = self.around.standstill.upkeep.read();
         let Some(_life) = self.open() else { return Ok(None) };
-        let step = self.log.compaction_step(compaction);
+        // A panic leaves the log in an unknown state, as it does in a sync.
+        let step = catch_unwind(AssertUnwindSafe(|| self.log.compaction_step(compaction)));
+        let Ok(step) = step else {
+            self.poison("compaction ended in a panic, see the node's log".to_owned());
+            return Ok(None);
+        };
         if let Some(reason) = self.log.poisoned() {
             self.poison(reason.to_owned());
         }
@@ -38,6 +47,7 @@ impl Partition {
 
     /// Removes what an unfinished compaction has written.
     pub(crate) fn end_compaction(&self, compaction: &mut Compaction) {
+        let _upkeep = self.around.standstill.upkeep.read();
         if let Some(_life) = self.open() {
             self.log.end_compaction(compaction);
         }

@@ -89,6 +89,7 @@ impl Partition {
 
     /// Everything below `end` may be answered for, and shown.
     pub(super) fn safe_up_to(&self, end: Offset) {
+        let _moment = self.around.standstill.moment.read();
         // Shown first: who produced and was answered finds the records.
         self.visibility.ready(end);
         self.durability.moved_to(end);

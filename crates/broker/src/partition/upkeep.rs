@@ -13,6 +13,7 @@ impl Partition {
     /// The records below `to` are not served any more; whole segments of them go. The caller writes the new start down, and
     /// then has their files deleted.
     pub(crate) fn advance_log_start(&self, to: Offset) -> Result<Offset, TrimError> {
+        let _upkeep = self.around.standstill.upkeep.read();
         let _life = self.open().ok_or(TrimError::Closed)?;
         let (log_start, visible_end) = (self.log_start(), self.visible_end());
         if to > visible_end || to < 0 {
@@ -28,6 +29,7 @@ impl Partition {
 
     /// The log's start is written down: the files of what lies below it go.
     pub(crate) fn delete_gone(&self) -> Result<(), LogError> {
+        let _upkeep = self.around.standstill.upkeep.read();
         let (_, durable_start) = self.around.checkpoints.of(&self.name());
         match self.open() {
             Some(_life) => self.log.delete_gone(durable_start),
@@ -78,6 +80,7 @@ impl Partition {
     /// Begins a new segment if the active one is old enough, and deletes those that are too old or too many, but none
     /// that somebody needs or that was never shown. Says how many it deleted.
     pub(crate) fn enforce_retention(&self) -> Result<u64, LogError> {
+        let _upkeep = self.around.standstill.upkeep.read();
         let Some(_life) = self.open() else { return Ok(0) };
         let now_ms = self.around.clock.now_ms();
         let pinned = self.lowest_pin().map_or(Offset::MAX, |(_, offset)| offset);
@@ -90,6 +93,7 @@ impl Partition {
 
     /// Removes the files of deleted segments whose delay is over.
     pub(crate) fn purge_deleted(&self) -> Result<(), LogError> {
+        let _upkeep = self.around.standstill.upkeep.read();
         if let Some(_life) = self.open() {
             self.log.purge_deleted(self.around.clock.now_ms())?;
         }
@@ -101,6 +105,7 @@ impl Partition {
     pub(crate) fn checkpoint(&self) {
         let end = self.end();
         if self.checkpointed_end.load(Ordering::Relaxed) != end && self.durability.ended().is_none() {
+            let _upkeep = self.around.standstill.upkeep.read();
             let _alone = self.rounds.lock();
             let Some(_life) = self.open() else { return };
             match self.log.checkpoint() {

@@ -3,6 +3,7 @@
 mod batch_rules;
 mod compaction;
 mod data_folder;
+mod frozen;
 mod full_disk;
 mod gates;
 mod groups;

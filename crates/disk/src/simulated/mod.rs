@@ -390,6 +390,20 @@ impl SimulatedDisk {
         Ok(())
     }
 
+    pub(crate) fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.call(Operation::Name, from)?;
+        let mut state = self.state.lock();
+        let node = state.find(&self.root, from)?;
+        state.contents(node)?;
+        let (parent, name) = state.parent_of(&self.root, to)?;
+        if state.names(parent)?.live.contains_key(name) {
+            return Err(errno(rustix::io::Errno::EXIST));
+        }
+        state.check_room(0)?;
+        state.names(parent)?.put(name, node);
+        Ok(())
+    }
+
     pub(crate) fn remove_file(&self, path: &Path) -> io::Result<()> {
         self.call(Operation::Name, path)?;
         let mut state = self.state.lock();

@@ -6,6 +6,7 @@ mod compaction;
 mod concurrency;
 mod crash;
 mod files;
+mod freeze;
 mod idempotence;
 mod inspection;
 mod journal;

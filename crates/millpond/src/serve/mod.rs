@@ -6,7 +6,7 @@ mod settings;
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
+use crate::control::ControlServer;
 use settings::SettingsProblem;
 
 /// The folder below the data folder where queries keep their state.
@@ -109,6 +110,7 @@ async fn serve(arguments: ServeArguments) -> Result<(), ServeError> {
     let node = Node::start(broker, &arguments, &handle).await?;
     exposure::warn(node.kafka_addr, http_addr, arguments.advertise.as_deref());
     let kafka_addr = node.kafka_addr;
+    let control = node.control(&arguments.data).map(|control| tokio::spawn(control.run()));
     let mut server = tokio::spawn(node.server.run(until(stopped)));
     announce(kafka_addr, http_addr);
 
@@ -122,6 +124,11 @@ async fn serve(arguments: ServeArguments) -> Result<(), ServeError> {
     };
     handle.stopping();
     let _ = stop.send(true);
+    if let Some(control) = control {
+        control.abort();
+        // With it goes what it has frozen.
+        let _ = control.await;
+    }
     if listener.is_none() {
         listener = Some(server.await);
     }
@@ -182,6 +189,19 @@ impl Node {
         console.ready(Parts { engine: engine.clone(), registry });
         let kafka_addr = server.local_addr();
         Ok(Node { broker, engine, server, kafka_addr })
+    }
+}
+
+impl Node {
+    /// Listens for who wants a backup. A file system that has no sockets keeps nobody from anything else.
+    fn control(&self, data: &Path) -> Option<ControlServer> {
+        match ControlServer::bind(data, STATE_FOLDER, self.broker.clone(), self.engine.clone()) {
+            Ok(server) => Some(server),
+            Err(error) => {
+                tracing::warn!(%error, "backups can only be taken while this node is stopped");
+                None
+            }
+        }
     }
 }
 

@@ -13,15 +13,25 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// A data folder that goes when the test ends.
 pub(crate) struct DataFolder {
     folder: tempfile::TempDir,
+    name: String,
 }
 
 impl DataFolder {
     pub(crate) fn new() -> DataFolder {
-        DataFolder { folder: tempfile::tempdir().expect("a temporary folder") }
+        DataFolder::named("data")
+    }
+
+    pub(crate) fn named(name: &str) -> DataFolder {
+        DataFolder { folder: tempfile::tempdir().expect("a temporary folder"), name: name.to_owned() }
     }
 
     pub(crate) fn path(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.path().join(&self.name)
+    }
+
+    /// A path beside it.
+    pub(crate) fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
     }
 
     /// A node with this data, on free ports.

@@ -1,5 +1,6 @@
 //! The whole, seen from outside: the real binary, real clients, and the rules of the house.
 
+mod backup;
 mod command_line;
 mod harness;
 mod http;

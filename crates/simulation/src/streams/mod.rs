@@ -60,14 +60,14 @@ pub(crate) struct Row {
 }
 
 /// What was shown of a partition that a query writes.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Shown {
     pub(crate) rows: BTreeMap<Offset, Row>,
     pub(crate) end: Offset,
 }
 
 /// What the clients know of streams.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Streams {
     pub(crate) setup: Setup,
     /// Queries that are to be registered, by place in [`queries::all`].

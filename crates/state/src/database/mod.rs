@@ -84,6 +84,14 @@ impl Database {
         }
     }
 
+    /// Makes the folder `into` with what is there now. All that was acknowledged is in it.
+    pub(crate) fn freeze(&self, into: &Path) -> Result<(), String> {
+        match self {
+            Database::RocksDb(database) => database.freeze(into),
+            Database::Simulated(database) => database.freeze(into),
+        }
+    }
+
     /// Makes all of `changes`, in their order, or none, and has them on the disk before it returns.
     pub(crate) fn write(&self, changes: Vec<Change>) -> Result<(), String> {
         match self {

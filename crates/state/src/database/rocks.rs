@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
     BlockBasedOptions, Cache, DB, DBCompressionType, Direction, IteratorMode, LogLevel, Options, ReadOptions,
     WriteBatch, WriteOptions,
@@ -62,6 +63,12 @@ impl RocksDatabase {
         }
         let entries = self.0.iterator_opt(IteratorMode::From(from, Direction::Forward), options);
         entries.map(|entry| entry.map_err(rocksdb::Error::into_string))
+    }
+
+    pub(crate) fn freeze(&self, into: &Path) -> Result<(), String> {
+        // It links the files that do not change any more, and writes out first what is in memory.
+        let checkpoint = Checkpoint::new(&self.0).map_err(rocksdb::Error::into_string)?;
+        checkpoint.create_checkpoint(into).map_err(rocksdb::Error::into_string)
     }
 
     pub(crate) fn write(&self, changes: Vec<Change>) -> Result<(), String> {

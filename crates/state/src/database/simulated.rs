@@ -11,7 +11,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use millpond_disk::{DiskError, File, create_dir_all, exists, read_file, replace_file, sync_dir};
+use millpond_disk::{
+    DiskError, File, create_dir, create_dir_all, exists, read_file, replace_file, sync_dir, write_file,
+};
 use parking_lot::Mutex;
 
 use super::{Change, Entry};
@@ -84,6 +86,12 @@ impl SimulatedDatabase {
             .take_while(|(key, _)| to.as_ref().is_none_or(|to| *key < to))
             .map(|(key, value)| (key.as_slice().into(), value.as_slice().into()))
             .collect()
+    }
+
+    pub(crate) fn freeze(&self, into: &Path) -> Result<(), String> {
+        let state = self.state.lock();
+        create_dir(into).map_err(|error| error.to_string())?;
+        write_file(&into.join(LOG_NAME), &snapshot(&state.entries)).map_err(|error| error.to_string())
     }
 
     pub(crate) fn write(&self, changes: Vec<Change>) -> Result<(), String> {

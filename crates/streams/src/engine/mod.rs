@@ -187,6 +187,15 @@ impl Engine {
         self.runner.register_metrics(registry);
     }
 
+    /// Makes the folder `into` with what all queries remember now, if any ever remembered something. They go on meanwhile. Waits for
+    /// the disk.
+    ///
+    /// # Errors
+    /// What the disk or the store said.
+    pub fn freeze_state(&self, into: &std::path::Path) -> Result<(), String> {
+        self.runner.freeze_state(into).map_err(|error| error.to_string())
+    }
+
     /// Ends all queries, after a last checkpoint of those that are registered.
     pub async fn shutdown(&self) {
         self.stopping.store(true, Ordering::SeqCst);

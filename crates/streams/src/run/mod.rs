@@ -29,6 +29,7 @@ mod distinct_count;
 mod driver;
 mod errors_topic;
 pub(crate) mod failure;
+mod freeze;
 mod group_state;
 mod inputs;
 mod key_table;

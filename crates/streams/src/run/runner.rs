@@ -42,7 +42,7 @@ const BATCH_BYTES_MAX: usize = 1_048_588;
 /// are threads ([`RunnerOptions::threads`]) stop all queries, but never the broker.
 pub struct Runner {
     broker: Arc<Broker>,
-    options: RunnerOptions,
+    pub(super) options: RunnerOptions,
     waits: Waits,
     pub(crate) ready: Arc<Ready>,
     metrics: Arc<Metrics>,
@@ -193,7 +193,7 @@ impl Runner {
         Ok(around.insert(Arc::new(made)).clone())
     }
 
-    fn store(&self) -> Result<Arc<StateStore>, RunError> {
+    pub(super) fn store(&self) -> Result<Arc<StateStore>, RunError> {
         let mut store = self.store.lock();
         if let Some(store) = &*store {
             return Ok(store.clone());
