@@ -180,11 +180,25 @@ impl MemoryIndexes {
         }
     }
 
-    /// Cuts off what the files hold beyond what is known to be in them: what a crash has left there.
-    pub(crate) fn cut_files(&self, index_path: &Path, time_index_path: &Path) -> Result<(), LogError> {
+    /// Sees to it that the files hold nothing but the first of these entries: cuts off what else a crash has left there.
+    ///
+    /// `.index` goes first, durably: were that of `.timeindex` alone there after a power cut, a start would take the largest timestamp
+    /// of batches from it that it does not know any more.
+    pub(crate) fn cut_files(&mut self, index_path: &Path, time_index_path: &Path) -> Result<(), LogError> {
+        let offsets: Vec<u8> = self.offsets.iter().flat_map(encode_offset_entry).collect();
+        let times: Vec<u8> = self.times.iter().flat_map(encode_time_entry).collect();
+        let held = (
+            entries_held(index_path, &offsets, OFFSET_ENTRY_LEN)?,
+            entries_held(time_index_path, &times, TIME_ENTRY_LEN)?,
+        );
+        if let (Some(offsets), Some(times)) = held {
+            // As a rule: what was read again is what is there.
+            self.written = (offsets, times);
+            return Ok(());
+        }
         let (offsets, times) = self.written;
-        cut(time_index_path, times * TIME_ENTRY_LEN)?;
-        cut(index_path, offsets * OFFSET_ENTRY_LEN)
+        cut(index_path, offsets * OFFSET_ENTRY_LEN)?;
+        cut(time_index_path, times * TIME_ENTRY_LEN)
     }
 
     /// Takes note that this was stored in the files.
@@ -229,6 +243,12 @@ fn write_entries(path: &Path, at: usize, bytes: &[u8], sync: bool) -> Result<(),
     Ok(())
 }
 
+/// How many of the encoded entries the file holds, if it holds nothing else.
+fn entries_held(path: &Path, entries: &[u8], entry_len: usize) -> Result<Option<usize>, LogError> {
+    let found = millpond_disk::read_file(path)?.unwrap_or_default();
+    Ok((entries.starts_with(&found) && found.len() % entry_len == 0).then_some(found.len() / entry_len))
+}
+
 fn cut(path: &Path, len: usize) -> Result<(), LogError> {
     let file = match File::open(path) {
         Err(error) if error.is_not_found() => return Ok(()),
@@ -236,6 +256,7 @@ fn cut(path: &Path, len: usize) -> Result<(), LogError> {
     };
     if file.len()? > len as u64 {
         file.set_len(len as u64)?;
+        file.sync_data()?;
     }
     Ok(())
 }

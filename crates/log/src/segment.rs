@@ -270,7 +270,7 @@ impl Segment {
     /// Cuts off what the index files hold beyond what is in memory.
     pub(crate) fn cut_index_files(&self) -> Result<(), LogError> {
         let _files = self.index_files.lock();
-        match &*self.indexes.read() {
+        match &mut *self.indexes.write() {
             Indexes::Memory(memory) => memory.cut_files(&self.path(names::INDEX), &self.path(names::TIME_INDEX)),
             Indexes::Disk { .. } => Ok(()),
         }

@@ -1,14 +1,15 @@
-//! Transactions over power cuts: a simulated disk goes off at any call and loses what was not synced. What the transaction
-//! indexes say must fit what is left of the log, and the test must notice if their syncs are left out.
+//! Indexes over power cuts: a simulated disk goes off at any call and loses what was not synced. What the indexes of transactions and
+//! of times say must fit what is left of the log, and the test must notice if their syncs are left out.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use millpond_disk::{Crash, Operation, Permit, Random, SimulatedDisk};
 use millpond_log::{LogBudget, LogOptions, PartitionLog, Recovery};
+use millpond_records::batches;
 use millpond_types::{Offset, TopicId};
 
 use crate::committed::{Abort, Commit, check_committed, marker, transactional};
-use crate::scratch::{NOW, batch};
+use crate::scratch::{NOW, batch_at, read_all};
 
 const SEEDS: u64 = 1000;
 /// Crashes of a log.
@@ -32,7 +33,7 @@ impl Life<'_> {
     fn step(&mut self) -> bool {
         let id = self.random.below(PRODUCERS);
         match self.random.below(12) {
-            0 => self.log.append(batch(1, b"plain"), 0, NOW).is_ok(),
+            0 => self.log.append(batch_at(NOW + self.random.below(100_000) as i64, 1, b"plain"), 0, NOW).is_ok(),
             1..=4 => {
                 let sequence = self.sequences[id as usize] + 1;
                 let appended = self.log.append(transactional((id as i64, 0, sequence), 1), 0, NOW).is_ok();
@@ -51,6 +52,14 @@ impl Life<'_> {
             }
         }
     }
+}
+
+/// What the time index takes for the newest record is the newest.
+fn check_newest(log: &PartitionLog, what: &str) {
+    let bytes = read_all(log, 10_000);
+    let newest = batches(&bytes).map(|batch| batch.unwrap().header.max_timestamp).max();
+    let found = log.max_timestamp(Offset::MAX).unwrap().map(|(_, timestamp)| timestamp);
+    assert_eq!(found, newest, "{what}");
 }
 
 fn run(seed: u64, leave_out: fn(Operation, &str) -> bool) {
@@ -80,12 +89,17 @@ fn run(seed: u64, leave_out: fn(Operation, &str) -> bool) {
         let (opened, _) = PartitionLog::open(&dir, options(), LogBudget::new(1 << 20), recovery, NOW).unwrap();
         assert!(opened.log_end_offset() >= durable, "seed {seed}, life {life}");
         check_committed(&opened, opened.log_end_offset(), &format!("seed {seed}, life {life}"));
+        check_newest(&opened, &format!("seed {seed}, life {life}"));
+        if random.coin() {
+            // As a node does when it has started.
+            recovery_point = opened.recovery_point();
+        }
         log = opened;
     }
 }
 
 #[test]
-fn no_power_cut_makes_aborted_records_committed_or_the_other_way_round() {
+fn no_power_cut_makes_aborted_records_committed_or_the_other_way_round_or_times_unknown() {
     (0..SEEDS).for_each(|seed| run(seed, |_, _| false));
 }
 
