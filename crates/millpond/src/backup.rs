@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use millpond_backup::{Backup, BackupError, Checked, Location, Restored, Taken};
+use millpond_disk::DiskError;
 
 use crate::control::{ControlClient, ControlError};
 use crate::log::time;
@@ -93,7 +94,7 @@ pub(crate) fn back_up(arguments: &BackupArguments) -> Result<i32, BackupToolErro
         }
     }
     let taken = match backup.take(&arguments.data, now_ms()) {
-        Err(BackupError::DataFolderInUse { .. }) => take_of_running(&backup, &arguments.data)?,
+        Err(BackupError::DataFolderInUse { source }) => take_of_running(&backup, &arguments.data, source)?,
         taken => taken?,
     };
     let shared = taken.bytes - taken.bytes_copied;
@@ -110,8 +111,8 @@ pub(crate) fn back_up(arguments: &BackupArguments) -> Result<i32, BackupToolErro
 }
 
 /// The same of a node that runs: it freezes its data folder meanwhile, and goes on.
-fn take_of_running(backup: &Backup, data: &Path) -> Result<Taken, BackupToolError> {
-    let mut node = ControlClient::connect(data)?;
+fn take_of_running(backup: &Backup, data: &Path, in_use: DiskError) -> Result<Taken, BackupToolError> {
+    let mut node = ControlClient::connect(data, in_use)?;
     let frozen = node.freeze(data)?;
     // The node's clients come first.
     millpond_broker::lower_thread_priority(NICE);

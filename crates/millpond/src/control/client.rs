@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use millpond_backup::FrozenFile;
+use millpond_disk::DiskError;
 
 use super::{Answer, LINE_BYTES_MAX, Request, SOCKET, address, line};
 
@@ -30,10 +31,11 @@ pub(crate) struct FrozenFolder {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ControlError {
     #[error(
-        "the process that uses the data folder cannot be asked to freeze it at {}: {source}. It may be no node, but another command; \
-         or a node of an older version, which has to be stopped for a backup; or another user's", path.display()
+        "{in_use}, and cannot be asked to freeze it at {}: {source}. If that is another backup, or another command, wait until it has \
+         ended; a node of an older version has to be stopped for a backup; another user's node is backed up by that user, or by root",
+        path.display()
     )]
-    NoNode { path: PathBuf, source: io::Error },
+    NoNode { in_use: DiskError, path: PathBuf, source: io::Error },
     #[error("the node does not answer at {}: {source}. See its log", path.display())]
     Connection { path: PathBuf, source: io::Error },
     #[error("{0}")]
@@ -41,8 +43,8 @@ pub(crate) enum ControlError {
 }
 
 impl ControlClient {
-    /// Connects to the node that uses the data folder `data`.
-    pub(crate) fn connect(data: &Path) -> Result<ControlClient, ControlError> {
+    /// Connects to the node that uses the data folder `data`, as `in_use` says.
+    pub(crate) fn connect(data: &Path, in_use: DiskError) -> Result<ControlClient, ControlError> {
         let path = data.join(SOCKET);
         let connect = || {
             let (address, _folder) = address(data, SOCKET)?;
@@ -53,7 +55,7 @@ impl ControlClient {
         };
         match connect() {
             Ok(stream) => Ok(ControlClient { path, reader: BufReader::new(stream) }),
-            Err(source) => Err(ControlError::NoNode { path, source }),
+            Err(source) => Err(ControlError::NoNode { in_use, path, source }),
         }
     }
 
