@@ -144,7 +144,7 @@ impl Broker {
         }
         millpond_disk::create_dir(&frozen.dir)?;
         freeze_state(&frozen.dir).map_err(FreezeError::State)?;
-        frozen.add_all("")?;
+        frozen.add_all()?;
         let partitions = topics.directory().partitions();
         let ends: Vec<Ends> = {
             let _nothing_becomes_ready = standstill.moment.write();
@@ -161,14 +161,8 @@ impl Broker {
         frozen.add_file(meta_properties::FILE, |path| {
             millpond_disk::hard_link(&topics.data_dir.join(meta_properties::FILE), path)
         })?;
-        let written = |name: &str, offsets: &BTreeMap<TopicPartition, Offset>| {
-            let partition = metadata_partition();
-            checkpoint::write(&frozen.dir.join(name), offsets).map_err(|source| FreezeError::Log { partition, source })
-        };
-        written(RECOVERY_POINTS, &offsets.recovery_points)?;
-        written(LOG_STARTS, &offsets.log_starts)?;
-        for name in [RECOVERY_POINTS, LOG_STARTS] {
-            frozen.add_file(name, |_| Ok(()))?;
+        for (name, offsets) in [(RECOVERY_POINTS, offsets.recovery_points), (LOG_STARTS, offsets.log_starts)] {
+            frozen.add_file(name, |path| millpond_disk::write_file(path, checkpoint::encode(&offsets).as_bytes()))?;
         }
         Ok(frozen)
     }
@@ -225,9 +219,9 @@ impl Frozen {
         Ok(())
     }
 
-    /// Takes note of all files that are there, below `folder`.
-    fn add_all(&mut self, folder: &str) -> Result<(), FreezeError> {
-        let mut folders = vec![folder.to_owned()];
+    /// Takes note of all files that are there.
+    fn add_all(&mut self) -> Result<(), FreezeError> {
+        let mut folders = vec![String::new()];
         while let Some(folder) = folders.pop() {
             for entry in millpond_disk::list(&self.dir.join(&folder))? {
                 let path = if folder.is_empty() { entry.name } else { format!("{folder}/{}", entry.name) };
@@ -272,6 +266,14 @@ mod tests {
         broker
     }
 
+    fn freezing_waits_for(broker: &Arc<Broker>, held: impl Sized) {
+        let freezing = broker.clone();
+        let frozen = begun(move || drop(freezing.freeze(|_| Ok(())).unwrap()));
+        frozen.recv_timeout(A_WHILE).unwrap_err();
+        drop(held);
+        frozen.recv_timeout(PATIENCE).unwrap();
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn nothing_becomes_ready_at_the_moment() {
         let dir = tempfile::tempdir().unwrap();
@@ -290,12 +292,7 @@ mod tests {
         drop(moment);
         answered.recv_timeout(PATIENCE).unwrap();
 
-        let somebody_becomes_ready = standstill.moment.read();
-        let freezing = broker.clone();
-        let frozen = begun(move || drop(freezing.freeze(|_| Ok(())).unwrap()));
-        frozen.recv_timeout(A_WHILE).unwrap_err();
-        drop(somebody_becomes_ready);
-        frozen.recv_timeout(PATIENCE).unwrap();
+        freezing_waits_for(&broker, standstill.moment.read());
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -318,11 +315,6 @@ mod tests {
             drop(frozen);
             done.recv_timeout(PATIENCE).unwrap();
         }
-        let somebody_works = standstill.upkeep.read();
-        let freezing = broker.clone();
-        let frozen = begun(move || drop(freezing.freeze(|_| Ok(())).unwrap()));
-        frozen.recv_timeout(A_WHILE).unwrap_err();
-        drop(somebody_works);
-        frozen.recv_timeout(PATIENCE).unwrap();
+        freezing_waits_for(&broker, standstill.upkeep.read());
     }
 }

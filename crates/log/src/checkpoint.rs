@@ -30,11 +30,16 @@ pub fn read(path: &Path) -> Result<BTreeMap<TopicPartition, Offset>, LogError> {
 
 /// Replaces a checkpoint, and returns when it is durable.
 pub fn write(path: &Path, offsets: &BTreeMap<TopicPartition, Offset>) -> Result<(), LogError> {
+    Ok(millpond_disk::replace_file(path, encode(offsets).as_bytes())?)
+}
+
+/// What stands in a checkpoint.
+pub fn encode(offsets: &BTreeMap<TopicPartition, Offset>) -> String {
     let mut text = format!("0\n{}\n", offsets.len());
     for (partition, offset) in offsets {
         let _ = writeln!(text, "{} {} {offset}", partition.topic, partition.partition);
     }
-    Ok(millpond_disk::replace_file(path, text.as_bytes())?)
+    text
 }
 
 fn decode(bytes: &[u8]) -> Result<BTreeMap<TopicPartition, Offset>, String> {

@@ -2,7 +2,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use millpond_broker::{Acks, Broker, Clock, FreezeError, Frozen, NewTopicRequest};
+use millpond_broker::{Acks, Broker, BrokerOptions, Clock, FreezeError, Frozen, NewTopicRequest};
+use millpond_disk::SimulatedDisk;
 
 use crate::support::{NOW_MS, batch, create, open, open_with, produce, produce_bytes, values};
 
@@ -156,6 +157,32 @@ async fn what_cannot_be_frozen_says_why_and_leaves_nothing() {
     broker.shutdown().await.unwrap();
     assert!(matches!(freeze(&broker), Err(FreezeError::Stopping)));
     assert_eq!(left_over(dir.path()), 0);
+}
+
+#[test]
+fn a_full_disk_is_said_to_be_one_and_nothing_is_left() {
+    let mut refused = 0;
+    for room in 0..40 {
+        let disk = SimulatedDisk::new(room);
+        let dir = disk.root().join("data");
+        let (broker, driver) = Broker::open_driven(BrokerOptions::new(&dir)).unwrap();
+        driver.sync_all();
+        // Less or more than what is not a link: the checkpoints.
+        disk.set_capacity_bytes(Some(disk.used_bytes() + room));
+        match freeze(&broker) {
+            Ok(frozen) => drop(frozen),
+            Err(error) => {
+                assert!(matches!(error, FreezeError::Disk(_)), "{error}");
+                assert!(error.to_string().contains("space"), "{error}");
+                refused += 1;
+            }
+        }
+        let left = millpond_disk::list(&dir).unwrap();
+        assert!(left.iter().all(|entry| !entry.name.starts_with(".frozen")), "{left:?}");
+        disk.set_capacity_bytes(None);
+        drop(freeze(&broker).unwrap());
+    }
+    assert!(refused > 0);
 }
 
 fn left_over(dir: &Path) -> usize {
