@@ -36,7 +36,7 @@ use crate::call::{Answer, Call, Serving, Unanswerable};
 use crate::input::{Input, Next, Received};
 use crate::limits::{
     CONNECTION_REQUEST_BYTES_MAX, CONNECTION_REQUESTS_MAX, FRAME_INTERVALS_MAX, FRAME_STALL_BYTES_MIN, LINGER_BYTES,
-    OUTGOING_BYTES_MAX, TURN_BYTES_MAX, WRITE_SLICES_MAX,
+    OUTGOING_BYTES_MAX, WRITE_SLICES_MAX,
 };
 use crate::low_water::LowWater;
 use crate::node::{Endpoint, Node};
@@ -127,8 +127,6 @@ pub(crate) struct Connection {
     moved: Instant,
     /// How many bytes must have come at what time of the large frame that is being received.
     frame_due: (usize, Instant),
-    /// What may still be sent from files before others have their turn.
-    turn_bytes_left: usize,
 }
 
 impl Connection {
@@ -150,7 +148,6 @@ impl Connection {
             idle,
             moved: Instant::now(),
             frame_due: (0, Instant::now()),
-            turn_bytes_left: TURN_BYTES_MAX,
         }
     }
 
@@ -158,7 +155,6 @@ impl Connection {
     fn advance(&mut self, context: &mut Context<'_>) -> Result<(), Ended> {
         // Once a wake-up is enough: what comes later is told, or found at the next one.
         let mut look = true;
-        self.turn_bytes_left = TURN_BYTES_MAX;
         loop {
             let mut moved = self.collect_answers(context)?;
             moved |= self.write(context)?;
@@ -170,11 +166,6 @@ impl Connection {
                 break;
             }
             self.moved = Instant::now();
-            if self.turn_bytes_left == 0 {
-                // The others first.
-                context.waker().wake_by_ref();
-                break;
-            }
         }
         let waits_for_disk = matches!(self.pending.front(), Some(Pending { serving: Serving::Appended(_), .. }));
         let linger = waits_for_disk && self.input.is_between_small_frames();
@@ -310,10 +301,7 @@ impl Connection {
         let mut moved = false;
         while !self.out.is_empty() {
             let written = match self.out.file() {
-                Some(_) if self.turn_bytes_left == 0 => break,
-                Some(piece) => {
-                    self.stream.try_io(Interest::WRITABLE, || piece.send_to(self.stream.as_fd(), self.turn_bytes_left))
-                }
+                Some(piece) => self.stream.try_io(Interest::WRITABLE, || piece.send_to(self.stream.as_fd())),
                 None => {
                     let mut slices = [IoSlice::new(&[]); WRITE_SLICES_MAX];
                     match self.out.slices(&mut slices) {
@@ -324,7 +312,6 @@ impl Connection {
             };
             match written {
                 Ok(written) => {
-                    self.turn_bytes_left = self.turn_bytes_left.saturating_sub(written);
                     self.out.advance(written);
                     moved = true;
                 }

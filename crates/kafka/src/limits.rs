@@ -69,10 +69,6 @@ pub(crate) const MALFORMED_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// answer of each kind and not many.
 pub(crate) const OUTGOING_BYTES_MAX: usize = 1024 * 1024;
 
-/// How many bytes a connection sends, if they come from files, before the others on its thread have their turn: who reads old data at full
-/// speed must not keep producers waiting.
-pub(crate) const TURN_BYTES_MAX: usize = 256 * 1024;
-
 /// How long the listener pauses when the system has no more file descriptors.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 

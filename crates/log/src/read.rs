@@ -81,13 +81,11 @@ impl FilePiece {
         self.file.path()
     }
 
-    /// Sends from the front as much as `socket` takes, and no more than `bytes_max`; [`FilePiece::advance`] takes note of it. It is an
-    /// error if the file ends before.
-    pub fn send_to(&self, socket: BorrowedFd<'_>, bytes_max: usize) -> io::Result<usize> {
-        match self.file.send_at(socket, self.len.min(bytes_max), self.position)? {
-            0 if self.len > 0 && bytes_max > 0 => {
-                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a segment ends before its batches"))
-            }
+    /// Sends from the front as much as `socket` takes; [`FilePiece::advance`] takes note of it. It is an error if the
+    /// file ends before.
+    pub fn send_to(&self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        match self.file.send_at(socket, self.len, self.position)? {
+            0 if self.len > 0 => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a segment ends before its batches")),
             sent => Ok(sent),
         }
     }
